@@ -1,0 +1,48 @@
+"""What the commands share: flags in, settings out; one sentence and exit status 1 where the user has to act."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from logging import WARNING, LogRecord
+from pathlib import Path
+
+from absl import app, logging
+
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.errors import EcgMaeError
+from keras_ecg_mae.flags import config_from_flags, define_flags
+
+# TensorFlow's C++ side reports plugins and CPU kernels on every start; its errors reach Python as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def run_command(main: Callable[[Config, list[str]], int], sections: Sequence[str], *, arguments: bool = False) -> None:
+    """Parses the command line and exits with what `main` returns for the settings and the remaining arguments.
+
+    Args:
+        main: imports what it needs itself, since TensorFlow takes seconds to load and `--help` should not.
+        sections: the sections of `Config` that `--help` shows.
+        arguments: whether the command takes any besides flags.
+    """
+    define_flags(sections)
+
+    def checked(argv: list[str]) -> int:
+        try:
+            if len(argv) > 1 and not arguments:
+                raise app.UsageError(f"Expected flags only. Received {argv[1]!r}.")
+            return main(config_from_flags(), argv[1:])
+        except EcgMaeError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 1
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted: the same command goes on from the last checkpoint\n")
+            return 130
+
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_worth_reading)
+    app.run(checked)
+
+
+def _worth_reading(record: LogRecord) -> bool:
+    """This package's messages and everybody's warnings: TensorFlow reports each file it writes at the same level."""
+    return record.levelno >= WARNING or Path(__file__).parent in Path(record.pathname).parents

@@ -1,0 +1,252 @@
+"""Every setting of the package, in one tree of frozen dataclasses.
+
+Flags, their `--help`, a run's `flags.txt` and `docs/settings.md` are all made from it by `flags.py`.
+A field is one setting: its type, its default and one documented line. A flag is called after the field, with the
+section's `PREFIX` in front. Sections check their own fields; `Config` checks what spans sections.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from keras_ecg_mae.errors import ConfigError
+
+Stage = Literal["pretrain", "finetune", "evaluate", "export"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Normalization = Literal["record", "lead", "none"]
+Size = Literal["tiny", "small", "base", "large", "huge"]
+
+
+def setting(default: Any, doc: str) -> Any:
+    """A dataclass field with its documentation."""
+    return field(default=default, metadata={"doc": doc})
+
+
+class Section:
+    """What all sections share: the flags' prefix, and the check of choices."""
+
+    PREFIX: ClassVar[str] = ""
+    TITLE: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, item.name)
+            if get_origin(item.type) is Literal and value not in get_args(item.type):
+                raise ConfigError(
+                    f"Expected --{self.flag(item.name)} to be one of {', '.join(get_args(item.type))}. "
+                    f"Received {value!r}."
+                )
+        self.check()
+
+    def check(self) -> None:
+        """Raises `ConfigError` where a field is out of range."""
+
+    @classmethod
+    def flag(cls, name: str) -> str:
+        return cls.PREFIX + name
+
+    def expect(self, name: str, correct: bool, expected: str) -> None:
+        if not correct:
+            raise ConfigError(f"Expected --{self.flag(name)} {expected}. Received {getattr(self, name)!r}.")
+
+    def require(self, *names: str) -> None:
+        """Raises `ConfigError` where a setting that a command cannot do without was not given."""
+        for name in names:
+            if not getattr(self, name):
+                raise ConfigError(f"Expected --{self.flag(name)}. Received none.")
+
+
+@dataclass(frozen=True)
+class Simulation(Section):
+    PREFIX: ClassVar[str] = "simulate_"
+    TITLE: ClassVar[str] = "Simulated cohort (simulate)"
+
+    patients: int = setting(1200, "Patients to simulate, spread evenly over the institutions.")
+    institutions: int = setting(3, "Institutions, each with its own devices, noise and case mix.")
+    prevalence: float = setting(0.25, "Share of patients with an ejection fraction under 40%.")
+    seed: int = setting(0, "Seed of the simulated cohort.")
+
+    def check(self) -> None:
+        self.expect("patients", self.patients >= 1, "to be at least 1")
+        self.expect("institutions", 1 <= self.institutions <= self.patients, "to lie between 1 and the patients")
+        self.expect("prevalence", 0 < self.prevalence < 1, "to lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Cohort(Section):
+    TITLE: ClassVar[str] = "Recordings, labels and split (simulate, prepare)"
+
+    recordings: str = setting("", "Folder of recordings; the table's paths are relative to it.")
+    labels: str = setting("", "CSV table with one row a recording.")
+    output: str = setting("", "Dataset folder to write.")
+    path_column: str = setting("path", "Column with the recording's path relative to --recordings.")
+    record_id_column: str = setting("record_id", "Column with the recording's id; without it, the path.")
+    patient_id_column: str = setting("patient_id", "Column with the patient's id; without it, one patient a recording.")
+    institution_column: str = setting("institution", "Column with the institution; without it, one institution.")
+    lvef_column: str = setting("lvef", "Column with the left ventricular ejection fraction in percent.")
+    age_column: str = setting("age", "Column with the age in years.")
+    sex_column: str = setting("sex", "Column with the sex.")
+    label_column: str = setting("", "Column with a 0/1 label to use instead of the ejection fraction.")
+    lvef_threshold: float = setting(40.0, "An ejection fraction under this percentage is a positive label (LVSD).")
+    external_institutions: tuple[str, ...] = setting((), "Institutions kept for testing only.")
+    train_fraction: float = setting(0.70, "Share of an institution's patients to train on.")
+    validation_fraction: float = setting(0.15, "Share of an institution's patients to validate on; the rest is tested.")
+    split_seed: int = setting(0, "Seed of the patient-level split.")
+    long_recordings: Literal["first", "middle", "refuse"] = setting(
+        "first", "Which 10 s of a longer recording to take, or to refuse it."
+    )
+    max_flat_leads: int = setting(0, "Recordings with more constant leads than this are rejected.")
+    patient_key_file: str = setting(
+        "", "File with the secret that turns patient ids into keys; made if absent. Default: OUTPUT.key."
+    )
+    records_per_shard: int = setting(1000, "Recordings a TFRecord shard (120 kB each).")
+    workers: int = setting(0, "Processes that read recordings; 0 is one a core.")
+
+    def check(self) -> None:
+        self.expect("lvef_threshold", 0 < self.lvef_threshold < 100, "to be a percentage")
+        self.expect("train_fraction", 0 < self.train_fraction <= 1, "to lie in (0, 1]")
+        self.expect(
+            "validation_fraction",
+            0 <= self.validation_fraction <= 1 - self.train_fraction + 1e-9,
+            f"to lie between 0 and 1 - train_fraction = {1 - self.train_fraction:g}",
+        )
+        self.expect("max_flat_leads", 0 <= self.max_flat_leads < 12, "to lie between 0 and 11")
+        self.expect("records_per_shard", self.records_per_shard >= 1, "to be at least 1")
+        self.expect("workers", self.workers >= 0, "to be 0 or more")
+
+
+@dataclass(frozen=True)
+class Model(Section):
+    TITLE: ClassVar[str] = "Model (train)"
+
+    size: Size = setting("large", "Encoder: tiny and small for two cores, large (ViT-Large) is the paper's.")
+    normalization: Normalization = setting(
+        "record", "Zero mean and unit deviation over all twelve leads (record), each lead on its own (lead), or none."
+    )
+    mask_ratio: float = setting(0.75, "Share of the 240 patches hidden from the encoder in pretraining.")
+    normalize_target: bool = setting(False, "Reconstruct each patch normalised by its own mean and deviation.")
+    pooling: Literal["mean", "class_token"] = setting("mean", "What the classifier reads: mean of patches, or token.")
+
+    def check(self) -> None:
+        self.expect("mask_ratio", 0 < self.mask_ratio < 1, "to lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Training(Section):
+    TITLE: ClassVar[str] = "Run (train, evaluate, export)"
+
+    dataset: str = setting("", "Dataset folder that prepare wrote.")
+    run: str = setting("", "Run folder: everything a run leaves goes there.")
+    stages: tuple[str, ...] = setting(STAGES, "Stages to run, in their order; finished ones are skipped.")
+    strategy: Literal["auto", "one_device", "mirrored"] = setting(
+        "auto", "One device, or all GPUs of this machine in step; auto takes mirrored where there are several GPUs."
+    )
+    precision: Literal["float32", "mixed_bfloat16"] = setting("float32", "Arithmetic; bfloat16 suits A100s and later.")
+    seed: int = setting(0, "Seed of weights, masks, order of records and time shifts.")
+    checkpoint_minutes: float = setting(10.0, "Save to resume from at the first epoch's end after this many minutes.")
+
+    def check(self) -> None:
+        unknown = [stage for stage in self.stages if stage not in STAGES]
+        self.expect("stages", not unknown and len(self.stages) > 0, f"to be among {','.join(STAGES)}")
+        ordered = [stage for stage in STAGES if stage in self.stages]
+        self.expect("stages", list(self.stages) == ordered, f"to be in the order {','.join(ordered)}, each once")
+        self.expect("checkpoint_minutes", self.checkpoint_minutes >= 0, "to be 0 or more")
+
+
+@dataclass(frozen=True)
+class Pretraining(Section):
+    """He et al. 2022, table 8, at the batch and epochs of Sawano et al."""
+
+    PREFIX: ClassVar[str] = "pretrain_"
+    TITLE: ClassVar[str] = "Pretraining (train)"
+
+    epochs: int = setting(1600, "Passes over the training recordings.")
+    batch_size: int = setting(1024, "Recordings a step, over all devices.")
+    base_learning_rate: float = setting(1.5e-4, "Peak learning rate at batch 256; scaled in proportion to the batch.")
+    warmup_epochs: float = setting(40.0, "Epochs of linear warm-up; then half a cosine to 0.")
+    weight_decay: float = setting(0.05, "AdamW's decay of weights with more than one dimension.")
+    beta_1: float = setting(0.9, "AdamW's decay rate of the first moment.")
+    beta_2: float = setting(0.95, "AdamW's decay rate of the second moment.")
+    time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")
+    validation_epochs: int = setting(10, "Epochs between validations and reconstruction pictures.")
+
+    def check(self) -> None:
+        for name in ("epochs", "batch_size", "validation_epochs"):
+            self.expect(name, getattr(self, name) >= 1, "to be at least 1")
+        self.expect("base_learning_rate", self.base_learning_rate > 0, "to be positive")
+        self.expect("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "to be at least 0 and under the epochs")
+        self.expect("weight_decay", self.weight_decay >= 0, "to be 0 or more")
+        self.expect("beta_1", 0 <= self.beta_1 < 1, "to lie in [0, 1)")
+        self.expect("beta_2", 0 <= self.beta_2 < 1, "to lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Finetuning(Section):
+    """Sawano et al., Methods: Adam at three constant rates, the weights of the lowest validation loss."""
+
+    PREFIX: ClassVar[str] = "finetune_"
+    TITLE: ClassVar[str] = "Fine-tuning (train)"
+
+    encoder: str = setting(
+        "pretrain", "Weights to start from: pretrain (this run's), random, or the path of an autoencoder.keras."
+    )
+    epochs: int = setting(100, "Passes over the labelled training recordings, at most.")
+    batch_size: int = setting(64, "Recordings a step, over all devices (the paper does not say).")
+    learning_rates: tuple[float, ...] = setting((1e-4, 3e-5, 1e-5), "Adam's constant rates, tried one after another.")
+    patience: int = setting(10, "Epochs without a lower validation loss before a rate is ended (not in the paper).")
+    drop_path: float = setting(0.0, "Highest rate of stochastic depth, rising linearly over the blocks.")
+    time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")
+
+    def check(self) -> None:
+        for name in ("epochs", "batch_size", "patience"):
+            self.expect(name, getattr(self, name) >= 1, "to be at least 1")
+        correct = len(self.learning_rates) > 0 and all(rate > 0 for rate in self.learning_rates)
+        self.expect("learning_rates", correct, "to be positive")
+        self.expect("learning_rates", len(set(self.learning_rates)) == len(self.learning_rates), "to differ")
+        self.expect("drop_path", 0 <= self.drop_path < 1, "to lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Evaluation(Section):
+    TITLE: ClassVar[str] = "Evaluation (train, evaluate)"
+
+    confidence: float = setting(0.95, "Confidence level of the intervals.")
+    evaluate_batch_size: int = setting(64, "Recordings a step where nothing is learnt.")
+
+    def check(self) -> None:
+        self.expect("confidence", 0 < self.confidence < 1, "to lie between 0 and 1")
+        self.expect("evaluate_batch_size", self.evaluate_batch_size >= 1, "to be at least 1")
+
+
+@dataclass(frozen=True)
+class Export(Section):
+    TITLE: ClassVar[str] = "Export (train, export)"
+
+    saved_models: str = setting("saved_models", "Folder that exports go to, one folder a model, one a version.")
+    name: str = setting("lvsd", "Name under which the model is served.")
+
+    def check(self) -> None:
+        correct = self.name != "" and "/" not in self.name and not self.name.startswith(".")
+        self.expect("name", correct, "to be one folder's name")
+
+
+@dataclass(frozen=True)
+class Prediction(Section):
+    TITLE: ClassVar[str] = "Prediction (predict)"
+
+    model: str = setting("", "Export to predict with: saved_models/NAME (its newest version) or saved_models/NAME/1.")
+    format: Literal["table", "json"] = setting("table", "Print a table, or one JSON object a line.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a command. Each command uses the sections it names."""
+
+    simulation: Simulation = Simulation()
+    cohort: Cohort = Cohort()
+    model: Model = Model()
+    training: Training = Training()
+    pretraining: Pretraining = Pretraining()
+    finetuning: Finetuning = Finetuning()
+    evaluation: Evaluation = Evaluation()
+    export: Export = Export()
+    prediction: Prediction = Prediction()

@@ -1,0 +1,54 @@
+"""The errors a user can cause. Each message says what was expected and what was received."""
+
+
+class EcgMaeError(Exception):
+    """Base of every error that is about the user's input rather than about a defect of this package."""
+
+
+class ConfigError(EcgMaeError, ValueError):
+    """A setting that is unknown, out of range, or contradicts another one."""
+
+
+class RecordingError(EcgMaeError, ValueError):
+    """One recording that cannot be used.
+
+    Args:
+        path: the file, as the user named it.
+        code: a short reason for tables and counts, e.g. `"truncated"`; see `REASONS`.
+        detail: one sentence naming the element: what was expected, what was received.
+    """
+
+    def __init__(self, path: str, code: str, detail: str):
+        if code not in REASONS:
+            raise ValueError(f"Expected a reason code among {sorted(REASONS)}. Received {code!r}.")
+        super().__init__(f"{path}: {detail}")
+        self.path, self.code, self.detail = path, code, detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # pickled by the process pool
+        return type(self), (self.path, self.code, self.detail)
+
+
+class DatasetError(EcgMaeError, ValueError):
+    """A table, dataset folder or shard that cannot be used as a whole."""
+
+
+class RunError(EcgMaeError, RuntimeError):
+    """A run folder or stage that cannot go on: something it needs is missing, differs, or diverged."""
+
+
+# Every reason a recording may be left out of a dataset, in the words of `rejected.csv`.
+REASONS: dict[str, str] = {
+    "missing": "the file does not exist",
+    "outside_root": "the path leaves the folder of recordings",
+    "unknown_format": "no reader knows the file's content",
+    "malformed": "the file breaks its format",
+    "truncated": "the file holds fewer samples than its header promises",
+    "sampling_rate": "the sampling rate is missing, zero or out of range",
+    "unit": "the unit is not one of voltage",
+    "leads": "a lead is missing that cannot be derived, or is named twice",
+    "too_short": "shorter than 10 s",
+    "too_long": "longer than 10 s where that is refused, or longer than a reader decodes",
+    "not_finite": "NaN or infinite samples",
+    "amplitude": "amplitude no surface ECG has: a wrong unit",
+    "flat_leads": "more flat (all-constant) leads than allowed",
+}

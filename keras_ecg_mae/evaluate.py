@@ -1,0 +1,30 @@
+"""Evaluates a run's fine-tuned model on a dataset: AUROC with its interval per institution.
+
+    python -m keras_ecg_mae.evaluate --run=RUN --dataset=DATASET
+
+On the run's own dataset this is the run's stage `evaluate`. Another dataset's results go to a folder of their own,
+with the threshold that the run chose on its own validation recordings.
+"""
+
+import sys
+
+from keras_ecg_mae.command import run_command
+from keras_ecg_mae.config import Config
+
+
+def main(config: Config, _: list[str]) -> int:
+    """Evaluates and prints the table."""
+    from keras_ecg_mae.dataset import read_manifest, verify
+    from keras_ecg_mae.evaluation.evaluate import format_results
+    from keras_ecg_mae.stages import evaluate_dataset
+
+    config.training.require("dataset", "run")
+    manifest = read_manifest(config.training.dataset)
+    verify(manifest)
+    folder, results = evaluate_dataset(config, manifest)
+    sys.stdout.write(f"{format_results(results)}\n\nTables, figures and predictions: {folder}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main, ["training", "evaluation"])

@@ -1,0 +1,1 @@
+"""Evaluation: metrics with intervals, the predictions table, figures. The model comes in as a function."""

@@ -1,0 +1,309 @@
+"""Evaluation of one model: predictions, accuracy per institution, tables and figures, in one folder."""
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from absl import logging
+
+from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.evaluation.figures import Curve, calibration_figure, roc_figure
+from keras_ecg_mae.evaluation.metrics import (
+    Auroc,
+    OperatingPoint,
+    Proportion,
+    auprc,
+    auroc,
+    brier_score,
+    operating_point,
+    youden_threshold,
+)
+from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
+from keras_ecg_mae.run_folder import write_json, write_whole
+
+PREDICTIONS, RESULTS, TABLE = "predictions.csv", "results.json", "results.md"
+ROC, CALIBRATION = "roc.png", "calibration.png"
+FALLBACK_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Group:
+    """The scores of one institution's test ECGs, of a pool of institutions, or of the validation ECGs.
+
+    Attributes:
+        name: the institution, or `all internal`, `all external`, `validation`.
+        role: `"internal"`, `"external"` or `"validation"`.
+        pooled: whether several institutions may be in it, i.e. `name` is not an institution's.
+        auprc: average precision, None without a positive ECG.
+        brier: mean squared error of the probabilities, None without ECGs.
+    """
+
+    name: str
+    role: str
+    pooled: bool
+    ecgs: int
+    patients: int
+    positive_ecgs: int
+    positive_patients: int
+    auroc: Auroc
+    operating_point: OperatingPoint
+    auprc: float | None
+    brier: float | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `results.json` holds.
+
+    Attributes:
+        label_name: what a positive label means, e.g. `lvsd`.
+        confidence: level of every interval.
+        threshold: a probability of at least this is called positive.
+        threshold_rule: how it was chosen, in words.
+        validation: the ECGs the threshold was chosen on; its sensitivity and specificity are therefore optimistic.
+        groups: internal institutions by name, `all internal`, external institutions by name, `all external`.
+    """
+
+    label_name: str
+    confidence: float
+    threshold: float
+    threshold_rule: str
+    validation: Group
+    groups: tuple[Group, ...]
+
+
+def evaluate(
+    predict: Callable[[np.ndarray], np.ndarray],
+    batches: Iterable[dict[str, np.ndarray]],
+    folder: Path,
+    *,
+    external_institutions: Sequence[str],
+    label_name: str,
+    confidence: float,
+    threshold: float | None = None,
+) -> Results:
+    """Predicts every batch, scores the test ECGs and writes everything into `folder`, `results.json` last.
+
+    Args:
+        predict: `(batch, 12, 5000)` float32 mV to `(batch,)` probabilities.
+        batches: dicts of arrays over the batch: `ecg`, `label` (0 or 1), and as text or UTF-8 bytes `record_id`,
+            `patient_key`, `institution` and `split` (`validation` or `test`). Batches may differ in size.
+        folder: made if absent; files of an earlier evaluation in it are replaced.
+        external_institutions: those that took no part in training or validation.
+        label_name: what a positive label means, for the tables.
+        confidence: level of the intervals, in (0, 1).
+        threshold: chosen before, on other ECGs; None chooses it on the validation ECGs.
+
+    Raises:
+        RunError: a probability or label that is none, a record that comes twice (each names the record), no test ECG,
+            or a validation ECG of an external institution.
+    """
+    parts = [_predicted(predict, batch) for batch in batches]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if table.empty or not (table["split"] == "test").any():
+        raise RunError("Expected at least one labelled test ECG to evaluate on. Received none.")
+    repeated = table["record_id"].duplicated()
+    if repeated.any():
+        raise RunError(f"Expected every record once. Received {table['record_id'][repeated].iloc[0]!r} twice.")
+    leaked = table[(table["split"] == "validation") & table["institution"].isin(external_institutions)]
+    if not leaked.empty:
+        raise RunError(
+            f"Expected no validation ECG of the external institution {leaked['institution'].iloc[0]!r}. "
+            f"Received {len(leaked)}, the first being {leaked['record_id'].iloc[0]!r}."
+        )
+    results, curves = _score(table, external_institutions, label_name, confidence, threshold)
+    # An interrupted evaluation leaves no results rather than those of other predictions.
+    (folder / RESULTS).unlink(missing_ok=True)
+    write_predictions(folder / PREDICTIONS, table)
+    title = f"{label_name}, test ECGs"
+    paired = list(zip(curves, results.groups, strict=True))
+    institutions, pools = ([curve for curve, group in paired if group.pooled == pooled] for pooled in (False, True))
+    write_whole(folder / ROC, roc_figure(institutions, title, confidence))
+    write_whole(folder / CALIBRATION, calibration_figure(pools, title, confidence))
+    write_whole(folder / TABLE, format_markdown(results))
+    write_json(folder / RESULTS, asdict(results))
+    return results
+
+
+def _predicted(predict: Callable[[np.ndarray], np.ndarray], batch: dict[str, np.ndarray]) -> pd.DataFrame:
+    """One batch's rows of the predictions table."""
+    columns: dict[str, Any] = {name: [_text(item) for item in np.asarray(batch[name])] for name in TEXT_COLUMNS}
+    records, labels = columns["record_id"], np.asarray(batch["label"], dtype=np.float64)
+    probabilities = np.asarray(predict(np.asarray(batch["ecg"])), dtype=np.float64)
+    if probabilities.shape != (len(records),):
+        raise RunError(
+            f"Expected predictions of shape ({len(records)},), one an ECG. Received shape {probabilities.shape}."
+        )
+    splits = np.array(columns["split"], dtype=object)
+    _expect(records, splits, np.isin(splits, ("validation", "test")), "the split validation or test")
+    _expect(records, labels, np.isin(labels, (0, 1)), "the label 0 or 1")
+    # Written so that NaN fails it.
+    _expect(records, probabilities, (probabilities >= 0) & (probabilities <= 1), "the model to give a number in [0, 1]")
+    return pd.DataFrame({**columns, "label": labels.astype(np.int64), "probability": probabilities})
+
+
+def _expect(records: Sequence[str], values: np.ndarray, correct: np.ndarray, expected: str) -> None:
+    if not correct.all():
+        first = int(np.flatnonzero(~correct)[0])
+        raise RunError(f"Expected {expected} for record {records[first]!r}. Received {values[first]}.")
+
+
+def _text(item: Any) -> str:
+    return item.decode("utf-8", errors="backslashreplace") if isinstance(item, bytes) else str(item)
+
+
+def _score(
+    table: pd.DataFrame,
+    external_institutions: Sequence[str],
+    label_name: str,
+    confidence: float,
+    threshold: float | None,
+) -> tuple[Results, list[Curve]]:
+    validation, test = table[table["split"] == "validation"], table[table["split"] == "test"]
+    rule = "chosen before, on other ECGs"
+    if threshold is None:
+        threshold = youden_threshold(validation["label"].to_numpy(), validation["probability"].to_numpy())
+        rule = f"largest sensitivity + specificity - 1 (Youden) on {len(validation)} validation ECGs"
+    if threshold is None:
+        threshold = FALLBACK_THRESHOLD
+        rule = f"set to {threshold:g}, since the {len(validation)} validation ECGs do not hold both labels"
+        logging.warning("The threshold is %s.", rule)
+
+    groups: list[Group] = []
+    curves: list[Curve] = []
+    external = test["institution"].isin(external_institutions)
+    for role, chosen in (("internal", test[~external]), ("external", test[external])):
+        names = set(chosen["institution"]) | (set(external_institutions) if role == "external" else set())
+        members = [(name, False, chosen[chosen["institution"] == name]) for name in sorted(names)]
+        pool = [(f"all {role}", True, chosen)] if names else []
+        for name, pooled, rows in members + pool:
+            group = _group(name, role, pooled, rows, threshold, confidence)
+            groups.append(group)
+            curves.append(_curve(group, rows))
+            if rows.empty and not pooled:
+                logging.warning("The external institution %r has no labelled test ECG.", name)
+    scored = _group("validation", "validation", True, validation, threshold, confidence)
+    return Results(label_name, confidence, threshold, rule, scored, tuple(groups)), curves
+
+
+def _patients(rows: pd.DataFrame) -> np.ndarray:
+    """A number a patient; two institutions' patients are two, whatever their keys."""
+    return rows.groupby(["institution", "patient_key"]).ngroup().to_numpy()
+
+
+def _group(name: str, role: str, pooled: bool, rows: pd.DataFrame, threshold: float, confidence: float) -> Group:
+    labels, probabilities, patients = rows["label"].to_numpy(), rows["probability"].to_numpy(), _patients(rows)
+    return Group(
+        name=name,
+        role=role,
+        pooled=pooled,
+        ecgs=len(rows),
+        patients=len(np.unique(patients)),
+        positive_ecgs=int(labels.sum()),
+        positive_patients=len(np.unique(patients[labels == 1])),
+        auroc=auroc(labels, probabilities, patients, confidence),
+        operating_point=operating_point(labels, probabilities, patients, threshold, confidence),
+        auprc=auprc(labels, probabilities),
+        brier=brier_score(labels, probabilities),
+    )
+
+
+def _curve(group: Group, rows: pd.DataFrame) -> Curve:
+    return Curve(
+        name=group.name,
+        external=group.role == "external",
+        labels=rows["label"].to_numpy(),
+        probabilities=rows["probability"].to_numpy(),
+        patients=_patients(rows),
+        auroc=group.auroc,
+        operating_point=group.operating_point,
+    )
+
+
+def read_results(folder: Path) -> Results:
+    """Reads back what `evaluate` wrote.
+
+    Raises:
+        RunError: `results.json` is missing, is not JSON, or holds other fields than this version writes.
+    """
+    path = folder / RESULTS
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        fields = {**data, "validation": _read_group(data["validation"])}
+        fields["groups"] = tuple(_read_group(group) for group in data["groups"])
+        return Results(**fields)
+    except FileNotFoundError:
+        raise RunError(f"{path}: Expected the results of an evaluation. Received no such file.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: Expected the results of an evaluation. Received something else: {error}.") from error
+
+
+def _read_group(data: dict[str, Any]) -> Group:
+    point = dict(data["operating_point"])
+    threshold = float(point.pop("threshold"))
+    proportions = {name: Proportion(**value) for name, value in point.items()}
+    return Group(
+        **{**data, "auroc": Auroc(**data["auroc"]), "operating_point": OperatingPoint(threshold, **proportions)}
+    )
+
+
+def _interval(item: Auroc | Proportion) -> str:
+    if item.value is None:
+        return f"undefined ({item.undefined})" if isinstance(item, Auroc) else "undefined"
+    return f"{item.value:.3f} ({item.low:.3f}-{item.high:.3f})"
+
+
+def format_results(results: Results) -> str:
+    """A short aligned table for the console: one line an institution, one a pool."""
+    level = f"{100 * results.confidence:g}%"
+    rows: list[tuple[str, ...]] = [("institution", "role", "ECGs", "patients", "positive", f"AUROC ({level} CI)")]
+    for group in results.groups:
+        counts = (f"{count:,}" for count in (group.ecgs, group.patients, group.positive_ecgs))
+        rows.append((group.name, group.role, *counts, _interval(group.auroc)))
+    widths = [max(_columns(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        pads = [" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [
+            pad + cell if 2 <= place <= 4 else cell + pad
+            for place, (cell, pad) in enumerate(zip(row, pads, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    """Columns a terminal gives to `text`: two for a wide character, as in Japanese names."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def format_markdown(results: Results) -> str:
+    """The full table in Markdown: counts, discrimination, accuracy at the threshold, calibration."""
+    level = f"{100 * results.confidence:g}%"
+    header = ["Institution", "Role", "ECGs", "Patients", "Positive ECGs", "Positive patients", f"AUROC ({level} CI)"]
+    header += ["Sensitivity", "Specificity", "PPV", "NPV", "AUPRC", "Brier"]
+    lines = [
+        f"# Evaluation: {results.label_name}",
+        "",
+        f"Threshold {results.threshold:.6g}: {results.threshold_rule}. "
+        "It was chosen on the validation row, whose accuracy is therefore optimistic. "
+        f"Intervals are at {level} and respect several ECGs of one patient.",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|---|---|" + "---:|" * (len(header) - 2),
+    ]
+    for group in (*results.groups, results.validation):
+        point = group.operating_point
+        cells = [group.name.replace("|", "\\|").replace("\n", " "), group.role]
+        cells += [f"{n:,}" for n in (group.ecgs, group.patients, group.positive_ecgs, group.positive_patients)]
+        cells.append(_interval(group.auroc))
+        cells += [_interval(point.sensitivity), _interval(point.specificity)]
+        cells += [_interval(point.positive_predictive_value), _interval(point.negative_predictive_value)]
+        cells += ["undefined" if value is None else f"{value:.3f}" for value in (group.auprc, group.brier)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,26 @@
+"""Exports a run's fine-tuned model as the next version of a SavedModel for TF Serving.
+
+    python -m keras_ecg_mae.export --run=RUN --dataset=DATASET --name=NAME
+
+`train` does this as its last stage; here it is done alone, for a run that was evaluated.
+"""
+
+import sys
+
+from keras_ecg_mae.command import run_command
+from keras_ecg_mae.config import Config
+
+
+def main(config: Config, _: list[str]) -> int:
+    """Exports and prints where to."""
+    from keras_ecg_mae.dataset import read_manifest
+    from keras_ecg_mae.stages import run_stage
+
+    config.training.require("dataset", "run")
+    done = run_stage("export", config, read_manifest(config.training.dataset))
+    sys.stdout.write(f"{done['saved_model']}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main, ["training", "export"])

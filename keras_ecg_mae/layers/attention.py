@@ -1,0 +1,47 @@
+"""Multi-head self-attention with one fused projection, as the published weights have it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_ecg_mae")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2.2).
+
+    One Dense makes query, key and value at once: the published masked autoencoders store it so and initialise it
+    so, which makes its xavier range that of a (width, 3 x width) matrix.
+
+    Args:
+        heads: number of heads; divides the width.
+
+    Call: `(batch, tokens, width)` -> the same shape.
+    """
+
+    def __init__(self, heads: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = input_shape[-1]
+        if width is None or width % self.heads:
+            raise ValueError(f"Expected a width that {self.heads} heads divide. Received {width}.")
+        self.query_key_value = keras.layers.Dense(3 * width, name="query_key_value", dtype=self.dtype_policy)
+        self.query_key_value.build(input_shape)
+        self.projection = keras.layers.Dense(width, name="projection", dtype=self.dtype_policy)
+        self.projection.build(input_shape)
+        self.built = True
+
+    def call(self, tokens: Any) -> Any:
+        batch, count, width = ops.shape(tokens)
+        fused = ops.reshape(self.query_key_value(tokens), (batch, count, 3, self.heads, width // self.heads))
+        query, key, value = (fused[:, :, part] for part in range(3))
+        attended = ops.dot_product_attention(query, key, value)
+        return self.projection(ops.reshape(attended, (batch, count, width)))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self.heads}

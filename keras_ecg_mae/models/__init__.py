@@ -1,0 +1,1 @@
+"""Encoder, masked autoencoder and classifier: Keras only, so they run on TensorFlow, JAX and PyTorch alike."""

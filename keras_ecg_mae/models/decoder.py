@@ -1,0 +1,58 @@
+"""The small transformer that reconstructs the removed patches."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ecg_mae.layers.masking import take_patches
+from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken
+from keras_ecg_mae.layers.transformer_block import NORM_EPSILON
+from keras_ecg_mae.models.encoder import transformer_blocks
+from keras_ecg_mae.spec import PATCH_SAMPLES, PATCHES
+
+
+@keras.saving.register_keras_serializable(package="keras_ecg_mae")
+class Decoder(keras.layers.Layer):
+    """Projects the encoder's tokens, puts mask tokens where patches were removed, predicts all patches.
+
+    He et al. 2022, section 3, 'MAE decoder'.
+
+    Args:
+        width, depth, heads: as in the encoder, smaller.
+
+    Call: `latent` `(batch, 1 + kept, encoder width)`, and each patch's `position` `(batch, 240)` in the latent's order
+        (`kept` and above: removed) -> `(batch, 240, 250)` float32.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width, self.depth, self.heads = width, depth, heads
+        policy = self.dtype_policy
+        self.embedding = keras.layers.Dense(width, name="embedding", dtype=policy)
+        self.mask_token = LearntToken(width, name="mask_token", dtype=policy)
+        self.positions = FrozenPositions(width, name="positions", dtype=policy)
+        self.blocks = transformer_blocks(depth, heads, 0.0, policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm", dtype=policy)
+        # float32 under every policy: the loss is a small difference of large numbers.
+        self.prediction = keras.layers.Dense(PATCH_SAMPLES, name="prediction", dtype="float32")
+
+    def build(self, latent_shape: tuple[int | None, ...], position_shape: Any = None) -> None:
+        self.embedding.build(latent_shape)
+        self.mask_token.build()
+        for layer in (*self.blocks, self.norm, self.prediction):
+            layer.build((None, None, self.width))
+        self.built = True
+
+    def call(self, latent: Any, position: Any, training: bool | None = None) -> Any:
+        tokens = self.embedding(latent)
+        kept = tokens.shape[1] - 1
+        removed = self.mask_token(tokens, count=PATCHES - kept)
+        patches = take_patches(ops.concatenate([tokens[:, 1:], removed], axis=1), position)
+        tokens = ops.concatenate([tokens[:, :1], patches], axis=1) + self.positions(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, training=training)
+        return self.prediction(self.norm(tokens)[:, 1:])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width, "depth": self.depth, "heads": self.heads}

@@ -1,0 +1,89 @@
+"""The Vision Transformer that reads the visible patches."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ecg_mae.layers.masking import take_patches
+from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken
+from keras_ecg_mae.layers.transformer_block import NORM_EPSILON, TransformerBlock
+from keras_ecg_mae.spec import PATCH_SAMPLES
+
+
+def transformer_blocks(depth: int, heads: int, drop_path: float, policy: Any) -> list[TransformerBlock]:
+    """`depth` blocks named `block_0` ..., their stochastic depth rising linearly from 0 to `drop_path`."""
+    rates = np.linspace(0.0, drop_path, depth)
+    return [
+        TransformerBlock(heads, drop_path=float(rate), name=f"block_{index}", dtype=policy)
+        for index, rate in enumerate(rates)
+    ]
+
+
+@keras.saving.register_keras_serializable(package="keras_ecg_mae")
+class Encoder(keras.layers.Layer):
+    """Patch embedding, positions, class token, pre-norm transformer blocks, norm (He et al. 2022, section 3).
+
+    Args:
+        width: length of a token.
+        depth: number of blocks.
+        heads: attention heads a block.
+        drop_path: stochastic depth of the last block.
+        final_norm: normalise the output tokens. Off where a classifier brings its own norm.
+
+    Call: normalised patches `(batch, 240, 250)`, and with `visible` `(batch, kept)` only those patches
+        -> `(batch, 1 + patches, width)`, class token first.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        drop_path: float = 0.0,
+        final_norm: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.width, self.depth, self.heads = width, depth, heads
+        self.drop_path, self.final_norm = drop_path, final_norm
+        policy = self.dtype_policy
+        # A Dense on reshaped patches, not a Conv1D: the same product, with the xavier range of the published recipe.
+        self.patch_embedding = keras.layers.Dense(width, name="patch_embedding", dtype=policy)
+        self.positions = FrozenPositions(width, name="positions", dtype=policy)
+        self.class_token = LearntToken(width, name="class_token", dtype=policy)
+        self.blocks = transformer_blocks(depth, heads, drop_path, policy)
+        self.norm = (
+            keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm", dtype=policy) if final_norm else None
+        )
+
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+        self.patch_embedding.build((None, None, PATCH_SAMPLES))
+        self.class_token.build()
+        for layer in (*self.blocks, self.norm):
+            if layer is not None:
+                layer.build((None, None, self.width))
+        self.built = True
+
+    def call(self, patches: Any, visible: Any = None, training: bool | None = None) -> Any:
+        tokens = self.patch_embedding(patches)
+        positions = self.positions(tokens)
+        tokens = tokens + positions[:, 1:]
+        if visible is not None:
+            tokens = take_patches(tokens, visible)
+        class_token = self.class_token(tokens) + positions[:, :1]
+        tokens = ops.concatenate([class_token, tokens], axis=1)
+        for block in self.blocks:
+            tokens = block(tokens, training=training)
+        return tokens if self.norm is None else self.norm(tokens)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "depth": self.depth,
+            "heads": self.heads,
+            "drop_path": self.drop_path,
+            "final_norm": self.final_norm,
+        }

@@ -1,0 +1,1 @@
+"""Exports for TF Serving, and prediction with them."""

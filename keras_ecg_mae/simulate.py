@@ -1,0 +1,34 @@
+"""Makes a simulated cohort: WFDB recordings of several institutions and a table with ejection fractions.
+
+    python -m keras_ecg_mae.simulate --recordings=FOLDER --labels=FOLDER/labels.csv
+
+Nothing in it comes from a patient. It is there to try the package, and for its tests.
+"""
+
+import sys
+from pathlib import Path
+
+from keras_ecg_mae.command import run_command
+from keras_ecg_mae.config import Config
+
+
+def main(config: Config, _: list[str]) -> int:
+    """Simulates into `--recordings`."""
+    from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+
+    config.cohort.require("recordings", "labels")
+    settings = config.simulation
+    count = write_simulated_cohort(
+        Path(config.cohort.recordings),
+        Path(config.cohort.labels),
+        patients=settings.patients,
+        institutions=settings.institutions,
+        prevalence=settings.prevalence,
+        seed=settings.seed,
+    )
+    sys.stdout.write(f"Simulated {count:,} recordings in {config.cohort.recordings}; table: {config.cohort.labels}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main, ["simulation", "cohort"])

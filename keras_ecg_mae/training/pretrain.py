@@ -1,0 +1,142 @@
+"""Masked-autoencoder pretraining (Sawano et al., Methods, 'Pretraining'; recipe of He et al. 2022, table 8)."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch, training_batches
+from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_errors, reconstruction_loss
+from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
+from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
+from keras_ecg_mae.run_folder import mark_done, write_whole
+from keras_ecg_mae.training.distribution import check_batch, make_strategy
+from keras_ecg_mae.training.loop import Batch, train, without_autoshard
+from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine
+
+AUTOENCODER = "autoencoder.keras"
+PICTURE = "reconstruction.png"
+RECORDS_OF_BASE_RATE = 256
+EPSILON = 1e-8
+
+
+def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    """Pretrains into `folder` and marks it done.
+
+    Leaves `autoencoder.keras`, `reconstruction.png`, `metrics.csv`, `tensorboard/` and `checkpoints/`.
+
+    Returns:
+        What `done.json` holds: weights of encoder and decoder, steps, and the last validation's errors as shares of
+        the recordings' variance (`models.autoencoder.reconstruction_errors`).
+
+    Raises:
+        DatasetError: fewer recordings than a batch. RunError: the loss is not finite.
+    """
+    settings, model_settings = config.pretraining, config.model
+    strategy = make_strategy(config.training.strategy)
+    check_batch("pretrain_batch_size", settings.batch_size, strategy)
+    steps = steps_per_epoch(manifest, settings.batch_size, labelled=False)
+    keras.utils.set_random_seed(config.training.seed)
+    with strategy.scope():
+        model = build_autoencoder(
+            ARCHITECTURES[model_settings.size],
+            normalization=model_settings.normalization,
+            mask_ratio=model_settings.mask_ratio,
+            normalize_target=model_settings.normalize_target,
+            dtype=config.training.precision,
+        )
+        optimizer = AdamW(
+            WarmupCosine(
+                settings.base_learning_rate * settings.batch_size / RECORDS_OF_BASE_RATE,
+                round(settings.warmup_epochs * steps),
+                settings.epochs * steps,
+            ),
+            weight_decay=settings.weight_decay,
+            beta_1=settings.beta_1,
+            beta_2=settings.beta_2,
+            epsilon=EPSILON,
+        )
+
+    encoder_weights, decoder_weights = model.encoder.count_params(), model.decoder.count_params()
+    logging.info(
+        "%s: %.2f M encoder and %.2f M decoder weights, %d steps an epoch.",
+        model_settings.size,
+        encoder_weights / 1e6,
+        decoder_weights / 1e6,
+        steps,
+    )
+
+    def losses(batch: Batch) -> tf.Tensor:
+        return reconstruction_loss(model(batch["ecg"], batch["mask_noise"], training=True))
+
+    def batches_from(epoch: int) -> tf.data.Dataset:
+        batches = training_batches(
+            manifest,
+            batch_size=settings.batch_size,
+            epochs=settings.epochs,
+            first_epoch=epoch,
+            seed=config.training.seed,
+            labelled=False,
+            time_shift=settings.time_shift,
+            mask_noise=True,
+        )
+        return without_autoshard(batches, ("ecg", "mask_noise"))
+
+    held_out = evaluation_batches(
+        manifest,
+        ["validation"] if manifest.count("validation") else ["train"],
+        batch_size=config.evaluation.evaluate_batch_size,
+        labelled=False,
+        mask_noise_seed=config.training.seed,
+    )
+    validate = tf.function(
+        lambda ecg, noise: reconstruction_errors(model(ecg, noise, training=False)), reduce_retracing=True
+    )
+
+    def epoch_end(epoch: int, log: MetricsLog, scalars: dict[str, float]) -> bool:
+        last = epoch + 1 == settings.epochs
+        if last or (epoch + 1) % settings.validation_epochs == 0:
+            errors = [validate(batch["ecg"], batch["mask_noise"]) for batch in held_out]
+            for name in errors[0]:
+                scalars[f"validation_{name}"] = float(np.mean(np.concatenate([part[name] for part in errors])))
+            png = reconstruction_picture(model, held_out)
+            write_whole(folder / PICTURE, png)
+            log.picture("reconstruction", (epoch + 1) * steps, png)
+        return False
+
+    log = train(
+        title="pretrain",
+        model=model,
+        optimizer=optimizer,
+        losses=losses,
+        batches_from=batches_from,
+        epoch_end=epoch_end,
+        strategy=strategy,
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        batch_size=settings.batch_size,
+        folder=folder,
+        checkpoint_minutes=config.training.checkpoint_minutes,
+    )
+    model.save(folder / AUTOENCODER)
+    result = {
+        "encoder_weights": encoder_weights,
+        "decoder_weights": decoder_weights,
+        "steps": settings.epochs * steps,
+        **{name: value for name, value in log.rows[-1].items() if name.startswith("validation_")},
+    }
+    mark_done(folder, result)
+    return result
+
+
+def reconstruction_picture(model: MaskedAutoencoder, batches: tf.data.Dataset) -> bytes:
+    """The first recording's original, masked and reconstructed leads on ECG paper, as PNG (Sawano et al., figure 3)."""
+    batch = next(iter(batches))
+    ecg, noise = batch["ecg"][:1], batch["mask_noise"][:1]
+    reconstructed, mask = model.reconstruct(ecg, noise)
+    return to_png(draw_reconstruction(ecg[0].numpy(), np.asarray(reconstructed[0]), np.asarray(mask[0])))

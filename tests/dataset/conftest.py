@@ -1,0 +1,162 @@
+"""Small cohorts of made-up WFDB records, and datasets of made-up signals."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import wfdb
+
+from keras_ecg_mae import spec
+from keras_ecg_mae.config import Cohort
+from keras_ecg_mae.dataset import Manifest, read_manifest
+from keras_ecg_mae.dataset.manifest import Count, Shard
+from keras_ecg_mae.dataset.schema import Metadata, encode
+from keras_ecg_mae.dataset.storage import sha256
+
+Rows = Sequence[dict[str, Any]]
+
+
+@pytest.fixture
+def write_table(tmp_path: Path) -> Callable[[Rows], Path]:
+    """Writes a table of rows; a column that a row lacks is empty there."""
+
+    def write(rows: Rows) -> Path:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with open(tmp_path / "labels.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        return tmp_path / "labels.csv"
+
+    return write
+
+
+def write_record(folder: Path, name: str, seed: int, samples: int = spec.SAMPLES) -> None:
+    """A WFDB record of noise in twelve leads, 1 uV a unit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    units = np.random.default_rng(seed).integers(-500, 500, (samples, 12))
+    wfdb.wrsamp(
+        name,
+        fs=500,
+        units=["mV"] * 12,
+        sig_name=list(spec.LEADS),
+        d_signal=units,
+        fmt=["16"] * 12,
+        adc_gain=[1000.0] * 12,
+        baseline=[0] * 12,
+        write_dir=str(folder),
+    )
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A folder of recordings, some of them bad, with their table.
+
+    Attributes:
+        recordings: the folder.
+        labels: the table.
+        bad: the reason by the path of each bad recording.
+    """
+
+    recordings: Path
+    labels: Path
+    bad: dict[str, str]
+
+    def cohort(self, output: Path, **settings: Any) -> Cohort:
+        return Cohort(recordings=str(self.recordings), labels=str(self.labels), output=str(output), **settings)
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    """44 recordings of 22 patients in the institutions north, south and east, four of them bad."""
+    root = tmp_path_factory.mktemp("hospital")
+    rows = []
+    for number in range(40):
+        institution = ("north", "south")[number % 2] if number < 32 else "east"
+        name = f"r{number:02d}"
+        write_record(root / "files" / institution, name, seed=number)
+        rows.append(
+            {
+                "path": f"{institution}/{name}",
+                "record_id": name,
+                "patient_id": f"{institution}-{number // 4}",
+                "institution": institution,
+                "lvef": "" if number % 5 == 4 else 30 + number,
+                "age": 50 + number,
+                "sex": "FM"[number % 2],
+            }
+        )
+    write_record(root / "files/north", "short", seed=100, samples=4000)
+    write_record(root / "files/north", "cut", seed=101)
+    with open(root / "files/north/cut.dat", "r+b") as file:
+        file.truncate(1000)
+    bad = {
+        "north/short": "too_short",
+        "north/cut": "truncated",
+        "north/absent": "missing",
+        "../elsewhere/secret": "outside_root",
+    }
+    write_record(root / "elsewhere", "secret", seed=102)
+    rows[3:3] = [{"path": path, "record_id": path, "institution": "north", "lvef": 50} for path in bad]
+    with open(root / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return Hospital(root / "files", root / "labels.csv", bad)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """150 training records in three shards, every third unlabelled, and 20 validation records in one.
+
+    Sample 0 of lead I is the record's number in uV, and the signal rises by 1 uV a sample from there.
+    """
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "north").mkdir()
+    shards: list[Shard] = []
+    for split, numbers in (
+        *(("train", range(first, first + 50)) for first in (0, 50, 100)),
+        ("validation", range(150, 170)),
+    ):
+        file = f"north/{split}-{len(shards):05d}.tfrecord"
+        with tf.io.TFRecordWriter(str(folder / file)) as writer:
+            for number in numbers:
+                ecg_mv = (number + np.arange(spec.SAMPLES) + np.zeros((12, 1))) * 1e-3
+                label = None if number % 3 == 2 else number % 3
+                name = f"record-{number}"
+                writer.write(encode(ecg_mv, Metadata(name, f"key-{number}", "north", label, None, None, "")))
+        labelled = sum(number % 3 != 2 for number in numbers)
+        path = str(folder / file)
+        shards.append(Shard(file, "north", split, len(numbers), labelled, (folder / file).stat().st_size, sha256(path)))
+    Manifest(
+        folder=str(folder),
+        label_name="lvsd",
+        external_institutions=(),
+        counts=(Count("north", "train", 150, 50, 50, 50), Count("north", "validation", 20, 7, 7, 6)),
+        shards=tuple(shards),
+        rejected={},
+        settings={},
+        table_sha256="",
+        patient_keys="",
+        versions={},
+    ).write()
+    return read_manifest(str(folder))
+
+
+@pytest.fixture
+def edit_manifest(dataset: Manifest, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], object]], str]:
+    """Copies the dataset's manifest into a folder of its own, changed; returns the folder."""
+
+    def edit(change: Callable[[dict[str, Any]], object]) -> str:
+        content = json.loads(Path(dataset.path).read_text())
+        change(content)
+        (tmp_path / "manifest.json").write_text(json.dumps(content))
+        return str(tmp_path)
+
+    return edit

@@ -1,0 +1,163 @@
+"""The commands end to end, as a user types them, on a simulated cohort."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ecg_mae.dataset import Manifest
+from keras_ecg_mae.evaluation.evaluate import read_results
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def run(command: str, *arguments: object, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    answer = subprocess.run(
+        [sys.executable, "-m", f"keras_ecg_mae.{command}", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert answer.returncode == status, answer.stderr[-3000:]
+    return answer
+
+
+TINY = [
+    "--size=tiny",
+    "--pretrain_epochs=2",
+    "--pretrain_warmup_epochs=1",
+    "--pretrain_batch_size=16",
+    "--pretrain_validation_epochs=2",
+    "--finetune_epochs=2",
+    "--finetune_batch_size=16",
+    "--finetune_learning_rates=1e-3,3e-4",
+    "--name=test",
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which simulate, prepare and train were run, each as its own process."""
+    folder = tmp_path_factory.mktemp("finished")
+    cohort = ("--recordings=recordings", "--labels=recordings/labels.csv")
+    run("simulate", *cohort, "--simulate_patients=90", "--simulate_prevalence=0.3", folder=folder)
+    prepared = run("prepare", *cohort, "--output=dataset", "--external_institutions=institution_3", folder=folder)
+    (folder / "prepared.txt").write_text(prepared.stdout)
+    trained = run("train", "--dataset=dataset", "--run=runs/test", *TINY, folder=folder)
+    (folder / "trained.txt").write_text(trained.stdout)
+    return folder
+
+
+def test_prepare_prints_counts_by_institution_and_split(finished: Path) -> None:
+    text = (finished / "prepared.txt").read_text()
+    assert re.search(r"institution +train +validation +test", text)
+    assert re.search(r"institution_3 \(external\) +0 \(0\) +0 \(0\) +\d+ \(\d+\)", text)
+
+
+def test_train_ends_with_what_a_user_needs(finished: Path) -> None:
+    text = (finished / "trained.txt").read_text()
+    assert "0.83 M encoder and 0.26 M decoder weights" in text
+    assert "predicting the recording's mean: 1.0" in text
+    assert re.search(r"institution_3 +external .* 0\.\d{3} \(0\.\d{3}-0\.\d{3}\)", text)
+    assert "saved_models/test/1" in text
+    commands = text[text.index("Next:") :].splitlines()[1:3]
+    assert commands[0].strip() == "tensorboard --logdir runs/test"
+    assert commands[1].strip() == "python -m keras_ecg_mae.predict --model=saved_models/test/1 FILE..."
+
+
+def test_a_run_folder_has_what_the_design_says(finished: Path) -> None:
+    folder = finished / "runs" / "test"
+    expected = ["flags.txt", "run.json", "pretrain/autoencoder.keras", "pretrain/reconstruction.png"]
+    expected += ["pretrain/metrics.csv", "finetune/classifier.keras", "finetune/0.001/metrics.csv"]
+    expected += ["evaluation/predictions.csv", "evaluation/results.json", "evaluation/roc.png", "export/done.json"]
+    assert [name for name in expected if not (folder / name).is_file()] == []
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["packages"]["tensorflow"].startswith("2.16")
+    assert facts["dataset"]["recordings"] > 100
+
+
+def test_running_again_repeats_nothing(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.keras")}
+    again = run("train", "--flagfile=runs/test/flags.txt", folder=finished)
+    assert again.stdout == (finished / "trained.txt").read_text()
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.keras")} == before
+    assert len(list((finished / "saved_models" / "test").iterdir())) == 1
+
+
+def test_a_changed_setting_is_refused_with_the_difference(finished: Path) -> None:
+    refused = run("train", "--flagfile=runs/test/flags.txt", "--mask_ratio=0.5", folder=finished, status=1)
+    assert "mask_ratio: 0.75 then, 0.5 now" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_predictions_of_files_are_those_of_the_evaluation(finished: Path) -> None:
+    with (finished / "runs/test/evaluation/predictions.csv").open(newline="") as file:
+        evaluated = {row["record_id"]: float(row["probability"]) for row in csv.DictReader(file)}
+    with (finished / "recordings/labels.csv").open(newline="") as file:
+        paths = {row["record_id"]: f"recordings/{row['path']}" for row in csv.DictReader(file)}
+    chosen = list(evaluated)[:3] + list(evaluated)[-3:]
+    answer = run(
+        "predict", "--model=saved_models/test", "--format=json", *(paths[name] for name in chosen), folder=finished
+    )
+    predicted = [json.loads(line)["probability"] for line in answer.stdout.splitlines()]
+    # The dataset stores whole microvolts, the files what their device stored.
+    assert np.allclose(predicted, [evaluated[name] for name in chosen], atol=1e-3)
+
+
+def test_predict_lists_a_file_it_cannot_use_among_good_ones(finished: Path) -> None:
+    good = sorted((finished / "recordings" / "institution_1").glob("*.hea"))[:2]
+    (finished / "broken.hea").write_text("nonsense\n")
+    answer = run("predict", "--model=saved_models/test/1", good[0], "broken.hea", good[1], folder=finished, status=1)
+    lines = answer.stdout.splitlines()
+    assert lines[0].split() == ["lvsd_probability", "file"]
+    assert re.fullmatch(r" *0\.\d{4}  .*\.hea", lines[1])
+    assert re.fullmatch(r" *-  broken.hea: Expected.*Received.*", lines[2])
+    assert re.fullmatch(r" *0\.\d{4}  .*\.hea", lines[3])
+
+
+def test_evaluate_on_another_dataset_uses_the_runs_threshold(finished: Path, simulated: Manifest) -> None:
+    answer = run("evaluate", "--run=runs/test", f"--dataset={simulated.folder}", folder=finished)
+    assert "institution_3" in answer.stdout
+    own, other = (read_results(finished / "runs/test" / name) for name in ("evaluation", "evaluation-dataset"))
+    assert other.threshold == own.threshold
+    assert other.threshold_rule == "chosen before, on other ECGs"
+
+
+def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs/test/export")
+    answer = run("export", "--run=runs/test", f"--dataset={finished / 'dataset'}", "--name=other", folder=tmp_path)
+    assert answer.stdout == "saved_models/other/1\n"
+    assert (tmp_path / "saved_models/other/1/saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("prepare", ["--recordings=r", "--labels=l.csv"], "Expected --output. Received none."),
+        ("train", ["--run=r"], "Expected --dataset. Received none."),
+        ("train", ["--run=r", "--dataset=nowhere"], r"nowhere/manifest.json: Expected a dataset folder"),
+        ("predict", ["--model=saved_models/test"], "Expected at least one file to predict. Received none."),
+        ("predict", ["--model=nowhere", "file"], "nowhere: Expected an export"),
+        ("evaluate", ["--run=nowhere", "--dataset=dataset"], "nowhere/.*Expected"),
+        ("train", ["--run=r", "--dataset=dataset", "--size=giant"], "Expected --size to be one of tiny"),
+        ("train", ["--run=r", "--dataset=dataset", "--stages=finetune", *TINY[:1]], "run the stage pretrain first"),
+    ],
+)
+def test_what_the_user_must_mend_is_one_sentence(
+    finished: Path, command: str, arguments: list[str], message: str
+) -> None:
+    answer = run(command, *arguments, folder=finished, status=1)
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert re.search(message, errors[0])
+    assert "Traceback" not in answer.stderr

@@ -1,0 +1,48 @@
+"""Learning rate and optimizer of the pretraining recipe, against plain-Python oracles."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine
+
+
+def test_learning_rate_by_eye() -> None:
+    rate = WarmupCosine(peak=6e-4, warmup_steps=4, total_steps=12)
+    received = [float(rate(step)) for step in range(13)]
+    expected = [6e-4 * step / 4 for step in range(4)]
+    expected += [3e-4 * (1 + math.cos(math.pi * step / 8)) for step in range(9)]
+    assert np.allclose(received, expected, atol=1e-9)
+    assert received[0] == 0.0
+    assert received[4] == np.float32(6e-4)
+    assert abs(received[12]) < 1e-10
+
+
+def test_without_warm_up_the_first_step_has_the_peak() -> None:
+    assert float(WarmupCosine(1e-3, 0, 10)(0)) == np.float32(1e-3)
+
+
+def test_steps_are_those_of_loshchilov_and_hutter() -> None:
+    generator = np.random.default_rng(0)
+    kernel, bias = generator.normal(size=(3, 4)), generator.normal(size=4)
+    variables = [keras.Variable(kernel, dtype="float32"), keras.Variable(bias, dtype="float32")]
+    optimizer = AdamW(1e-2, weight_decay=0.1, beta_1=0.9, beta_2=0.95, epsilon=1e-3)
+    optimizer.build(variables)
+    oracle: list[dict[str, Any]] = [
+        {"x": kernel.copy(), "m": 0.0, "v": 0.0, "decay": 0.1},
+        {"x": bias.copy(), "m": 0.0, "v": 0.0, "decay": 0.0},  # one dimension: does not decay
+    ]
+    for step in range(1, 6):
+        gradients = [generator.normal(size=(3, 4)) * 1e-3, generator.normal(size=4) * 1e-3]
+        optimizer.apply([keras.ops.convert_to_tensor(g, "float32") for g in gradients], variables)
+        for state, gradient in zip(oracle, gradients, strict=True):
+            state["x"] = state["x"] * (1 - 1e-2 * state["decay"])
+            state["m"] = 0.9 * state["m"] + 0.1 * gradient
+            state["v"] = 0.95 * state["v"] + 0.05 * gradient**2
+            m, v = state["m"] / (1 - 0.9**step), state["v"] / (1 - 0.95**step)
+            # A large epsilon tells its two placements apart.
+            state["x"] = state["x"] - 1e-2 * m / (np.sqrt(v) + 1e-3)
+    for variable, state in zip(variables, oracle, strict=True):
+        assert np.allclose(np.asarray(variable), state["x"], atol=1e-6)

@@ -1,0 +1,160 @@
+"""Pretraining and fine-tuning as a user runs them: what they leave, and that they go on after an interruption."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.dataset import Manifest, evaluation_batches
+from keras_ecg_mae.errors import ConfigError, DatasetError, RunError
+from keras_ecg_mae.training import loop
+from keras_ecg_mae.training.distribution import check_batch
+from keras_ecg_mae.training.finetune import check_labels, finetune
+from keras_ecg_mae.training.pretrain import pretrain
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def summaries(folder: Path) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for path in sorted(folder.glob("events*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+                found.setdefault(value.tag, []).append(tf.make_ndarray(value.tensor))
+    return found
+
+
+def test_pretraining_leaves_model_picture_numbers_and_tensorboard(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    result = pretrain(tiny_config, simulated, tmp_path / "pretrain")
+    table = rows(tmp_path / "pretrain" / "metrics.csv")
+    assert [row["epoch"] for row in table] == [0, 1]
+    assert table[1]["validation_error"] == pytest.approx(result["validation_error"])
+    assert 0.9 < result["validation_record_mean"] < 1.1
+    assert (result["encoder_weights"], result["steps"]) == (825_600, 2 * (simulated.count("train") // 8))
+    assert json.loads((tmp_path / "pretrain" / "done.json").read_text()) == result
+    assert (tmp_path / "pretrain" / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
+    shown = summaries(tmp_path / "pretrain" / "tensorboard")
+    assert [float(loss) for loss in shown["loss"]] == pytest.approx([row["loss"] for row in table], rel=1e-6)
+    assert "reconstruction" in shown
+    assert "validation_lead_visible_mean" in shown
+
+
+class PowerCutError(Exception):
+    """Stands for the power going off."""
+
+
+def test_an_interrupted_pretraining_ends_with_the_same_weights(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(tiny_config, simulated, tmp_path / "whole")
+    compiled_steps = loop.compiled_steps
+
+    def dies_in_the_second_epoch(*arguments: Any) -> Any:
+        run_steps, calls = compiled_steps(*arguments), iter(range(1))
+
+        def run(*step_arguments: Any) -> tf.Tensor:
+            if next(calls, None) is None:
+                raise PowerCutError
+            return run_steps(*step_arguments)
+
+        return run
+
+    monkeypatch.setattr(loop, "compiled_steps", dies_in_the_second_epoch)
+    with pytest.raises(PowerCutError):
+        pretrain(tiny_config, simulated, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "done.json").exists()
+    monkeypatch.undo()
+    pretrain(tiny_config, simulated, tmp_path / "killed")
+    whole, killed = (
+        keras.models.load_model(tmp_path / name / "autoencoder.keras").get_weights() for name in ("whole", "killed")
+    )
+    for ours, theirs in zip(whole, killed, strict=True):
+        assert np.array_equal(ours, theirs)
+    one, other = (rows(tmp_path / name / "metrics.csv") for name in ("whole", "killed"))
+    assert [row["loss"] for row in one] == [row["loss"] for row in other]
+
+
+def test_two_replicas_learn_what_one_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+    pretrain(tiny_config, simulated, tmp_path / "one")
+    script = f"""
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from dataclasses import replace
+from pathlib import Path
+from keras_ecg_mae.config import *
+from keras_ecg_mae.dataset import read_manifest
+from keras_ecg_mae.training.pretrain import pretrain
+config = {tiny_config!r}
+config = replace(config, training=replace(config.training, strategy="mirrored"))
+pretrain(config, read_manifest({simulated.folder!r}), Path({str(tmp_path / "two")!r}))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    one, two = (rows(tmp_path / name / "metrics.csv") for name in ("one", "two"))
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
+    assert two[1]["validation_error"] == pytest.approx(one[1]["validation_error"], rel=1e-4)
+
+
+def test_finetuning_keeps_the_lowest_validation_loss_over_all_rates(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    result = finetune(tiny_config, simulated, tmp_path, None)
+    losses = {
+        rate: [row["validation_loss"] for row in rows(tmp_path / rate / "metrics.csv")] for rate in ("0.001", "0.0003")
+    }
+    best = min(min(values) for values in losses.values())
+    assert result["validation_loss"] == pytest.approx(best, rel=1e-6)
+    assert min(losses[f"{result['learning_rate']:g}"]) == pytest.approx(best, rel=1e-6)
+    assert losses[f"{result['learning_rate']:g}"].index(best) == result["epoch"]
+    model = keras.models.load_model(tmp_path / "classifier.keras")
+    parts = [
+        (np.asarray(model.probability(batch["ecg"])), batch["label"].numpy())
+        for batch in evaluation_batches(simulated, ["validation"], batch_size=64, labelled=True)
+    ]
+    probability, label = (np.concatenate(column) for column in zip(*parts, strict=True))
+    cross_entropy = -np.mean(np.where(label == 1, np.log(probability), np.log1p(-probability)))
+    assert cross_entropy == pytest.approx(best, rel=1e-4)
+
+
+def test_a_rate_ends_when_patience_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+    # A rate this high learns nothing after its first epochs.
+    finetuning = replace(tiny_config.finetuning, epochs=30, learning_rates=(0.5,), patience=1)
+    result = finetune(replace(tiny_config, finetuning=finetuning), simulated, tmp_path, None)
+    assert result["epochs"] == result["epoch"] + 2 < 30
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+    pretraining = replace(tiny_config.pretraining, base_learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(RunError, match=r"Expected a finite loss. Received nan in the steps 0 to"):
+        pretrain(replace(tiny_config, pretraining=pretraining), simulated, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_one_class_only_is_refused(simulated: Manifest) -> None:
+    counts = tuple(replace(count, positive=0) if count.split == "validation" else count for count in simulated.counts)
+    with pytest.raises(DatasetError, match=r"in the split validation. Received 0 positive of"):
+        check_labels(replace(simulated, counts=counts))
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
+    class Three:
+        num_replicas_in_sync = 3
+
+    with pytest.raises(
+        ConfigError, match=r"Expected --pretrain_batch_size to be a multiple of the 3 replicas. Received 8"
+    ):
+        check_batch("pretrain_batch_size", 8, Three())
