@@ -27,6 +27,15 @@ def run_command(main: Callable[[Config, list[str]], int], sections: Sequence[str
     define_flags(sections)
 
     def checked(argv: list[str]) -> int:
+        status = attempt(argv)
+        if "tensorflow_io" in sys.modules:
+            # Once S3 was used, its client aborts the process while the interpreter ends.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+
+    def attempt(argv: list[str]) -> int:
         try:
             if len(argv) > 1 and not arguments:
                 raise app.UsageError(f"Expected flags only. Received {argv[1]!r}.")

@@ -211,10 +211,15 @@ class Evaluation(Section):
 
     confidence: float = setting(0.95, "Confidence level of the intervals.")
     evaluate_batch_size: int = setting(64, "Recordings a step where nothing is learnt.")
+    expected_auroc: float = setting(
+        0.0,
+        "Say at a run's end whether the AUROC's interval, external if there is one, lies above this; 0: no.",
+    )
 
     def check(self) -> None:
         self.expect("confidence", 0 < self.confidence < 1, "to lie between 0 and 1")
         self.expect("evaluate_batch_size", self.evaluate_batch_size >= 1, "to be at least 1")
+        self.expect("expected_auroc", 0 <= self.expected_auroc < 1, "to lie in [0, 1)")
 
 
 @dataclass(frozen=True)

@@ -215,11 +215,13 @@ def summary(config: Config, manifest: Manifest) -> str:
             f"  fine-tuned   at {finetuned['learning_rate']:g}, epoch {finetuned['epoch'] + 1}: lowest validation loss "
             f"{finetuned['validation_loss']:.4f}"
         )
-    if done["evaluate"]:
+    if done["evaluate"] is not None:
         results = read_results(run / FOLDERS["evaluate"])
         lines += [f"  evaluated    {manifest.label_name}, test recordings:", ""]
         lines += [f"    {line}" for line in format_results(results).splitlines()]
         lines.append("")
+        if config.evaluation.expected_auroc:
+            lines += [f"    {_verdict(results, config.evaluation.expected_auroc)}", ""]
     next_commands = [f"tensorboard --logdir {run}"]
     if exported := done["export"]:
         lines.append(f"  exported     {exported['saved_model']}")
@@ -228,3 +230,14 @@ def summary(config: Config, manifest: Manifest) -> str:
         missing = ",".join(stage for stage in STAGES if not done[stage])
         next_commands.append(f"python -m keras_ecg_mae.train --flagfile={run / 'flags.txt'} --stages={missing}")
     return "\n".join([*lines, "", "Next:", *(f"  {command}" for command in next_commands), ""])
+
+
+def _verdict(results: Results, expected: float) -> str:
+    """Whether the whole interval of the last pool (external where there is one) lies above what was expected."""
+    pool = results.groups[-1]
+    level = f"{100 * results.confidence:g}% interval of {pool.name}"
+    if pool.auroc.low is None:
+        return f"Expected the {level} above {expected:g}. Received none: its AUROC is undefined."
+    if pool.auroc.low > expected:
+        return f"As expected, the {level} lies above {expected:g}."
+    return f"NOT AS EXPECTED: the {level} begins at {pool.auroc.low:.3f}, not above {expected:g}."
