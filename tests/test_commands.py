@@ -66,7 +66,7 @@ def test_prepare_prints_counts_by_institution_and_split(finished: Path) -> None:
 def test_train_ends_with_what_a_user_needs(finished: Path) -> None:
     text = (finished / "trained.txt").read_text()
     assert "0.83 M encoder and 0.26 M decoder weights" in text
-    assert "predicting the recording's mean: 1.0" in text
+    assert re.search(r"predicting the recording's mean: (0\.9|1\.0)\d;", text)
     assert re.search(r"institution_3 +external .* 0\.\d{3} \(0\.\d{3}-0\.\d{3}\)", text)
     assert "saved_models/test/1" in text
     commands = text[text.index("Next:") :].splitlines()[1:3]
@@ -150,7 +150,11 @@ def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> 
         ("predict", ["--model=nowhere", "file"], "nowhere: Expected an export"),
         ("evaluate", ["--run=nowhere", "--dataset=dataset"], "nowhere/.*Expected"),
         ("train", ["--run=r", "--dataset=dataset", "--size=giant"], "Expected --size to be one of tiny"),
-        ("train", ["--run=r", "--dataset=dataset", "--stages=finetune", *TINY[:1]], "run the stage pretrain first"),
+        (
+            "train",
+            ["--run=r", "--dataset=dataset", "--stages=finetune", "--size=tiny", "--finetune_batch_size=8"],
+            "run the stage pretrain first",
+        ),
     ],
 )
 def test_what_the_user_must_mend_is_one_sentence(

@@ -50,8 +50,9 @@ def finetune(config: Config, manifest: Manifest, folder: Path, autoencoder: Path
         result = read_done(rate_folder) or _finetune_at(rate, config, manifest, rate_folder, autoencoder, strategy)
         results.append(result)
     best = min(results, key=lambda result: result["validation_loss"])
-    with tf.device("CPU"):  # outside the strategy: the file is read by processes with other devices
-        model = _classifier(config, None)
+    with tf.device("CPU"):
+        # In float32, whatever was trained in: evaluation and serving then compute the same on every device.
+        model = _classifier(config, None, precision="float32")
         model.load_weights(folder / f"{best['learning_rate']:g}" / BEST)
         model.save(folder / CLASSIFIER)
     done = {**best, "learning_rates": results}
@@ -70,14 +71,14 @@ def check_labels(manifest: Manifest) -> None:
             )
 
 
-def _classifier(config: Config, autoencoder: Path | None) -> Classifier:
+def _classifier(config: Config, autoencoder: Path | None, precision: str) -> Classifier:
     settings = config.model
     model = build_classifier(
         ARCHITECTURES[settings.size].encoder,
         normalization=settings.normalization,
         pooling=settings.pooling,
         drop_path=config.finetuning.drop_path,
-        dtype=config.training.precision,
+        dtype=precision,
     )
     if autoencoder is not None:
         pretrained = load_autoencoder(autoencoder)
@@ -111,7 +112,7 @@ def _finetune_at(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(config.training.seed)
     with strategy.scope():
-        model = _classifier(config, autoencoder)
+        model = _classifier(config, autoencoder, config.training.precision)
         optimizer = keras.optimizers.Adam(rate)
 
     def losses(batch: Batch) -> tf.Tensor:

@@ -130,6 +130,17 @@ def test_finetuning_keeps_the_lowest_validation_loss_over_all_rates(
     assert cross_entropy == pytest.approx(best, rel=1e-4)
 
 
+def test_training_in_bfloat16_leaves_a_float32_classifier(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    training = replace(tiny_config.training, precision="mixed_bfloat16")
+    finetuning = replace(tiny_config.finetuning, epochs=1, learning_rates=(1e-3,))
+    result = finetune(replace(tiny_config, training=training, finetuning=finetuning), simulated, tmp_path, None)
+    model = keras.models.load_model(tmp_path / "classifier.keras")
+    assert model.encoder.dtype_policy.name == "float32"
+    assert 0 < result["validation_loss"] < 2
+
+
 def test_a_rate_ends_when_patience_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
     # A rate this high learns nothing after its first epochs.
     finetuning = replace(tiny_config.finetuning, epochs=30, learning_rates=(0.5,), patience=1)
