@@ -44,7 +44,7 @@ def run_command(main: Callable[[Config, list[str]], int], sections: Sequence[str
             sys.stderr.write(f"error: {error}\n")
             return 1
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted: the same command goes on from the last checkpoint\n")
+            sys.stderr.write("interrupted: give the same command again; train goes on from its last checkpoint\n")
             return 130
 
     logging.set_verbosity(logging.INFO)
