@@ -35,7 +35,13 @@ class SelfAttention(keras.layers.Layer):
 
     def call(self, tokens: Any) -> Any:
         batch, count, width = ops.shape(tokens)
-        fused = ops.reshape(self.query_key_value(tokens), (batch, count, 3, self.heads, width // self.heads))
+        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
+        # The key's bias adds the same to every score of a query, which softmax takes out again: its gradient is zero.
+        # Computed, it would be rounding noise, which Adam would blow up to steps of the size of the learning rate.
+        query_bias, key_bias, value_bias = ops.split(ops.convert_to_tensor(bias), 3)
+        bias = ops.concatenate([query_bias, ops.stop_gradient(key_bias), value_bias])
+        fused = ops.add(ops.matmul(tokens, kernel), bias)
+        fused = ops.reshape(fused, (batch, count, 3, self.heads, width // self.heads))
         query, key, value = (fused[:, :, part] for part in range(3))
         attended = ops.dot_product_attention(query, key, value)
         return self.projection(ops.reshape(attended, (batch, count, width)))

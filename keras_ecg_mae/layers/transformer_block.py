@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_ecg_mae.layers.attention import SelfAttention
+from keras_ecg_mae.layers.drop_path import drop_path
 
 NORM_EPSILON = 1e-6  # He et al. 2022; Keras' own default is 1e-3
 MLP_RATIO = 4
@@ -17,9 +18,10 @@ class TransformerBlock(keras.layers.Layer):
 
     Args:
         heads: attention heads.
-        drop_path: rate of stochastic depth (Huang et al. 2016) on both branches, in training only.
+        drop_path: rate of stochastic depth (Huang et al. 2016) on both branches.
 
-    Call: `(batch, tokens, width)` -> the same shape.
+    Call: `(batch, tokens, width)` -> the same shape; with `path_noise` `(batch, 2)`, uniform in [0, 1), it drops the
+        branches that noise says, without it none.
     """
 
     def __init__(self, heads: int, drop_path: float = 0.0, **kwargs: Any):
@@ -41,19 +43,15 @@ class TransformerBlock(keras.layers.Layer):
         self.norm_2 = add(keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm_2", dtype=policy))
         self.mlp_1 = add(keras.layers.Dense(MLP_RATIO * width, name="mlp_1", dtype=policy))
         self.mlp_2 = add(keras.layers.Dense(width, name="mlp_2", dtype=policy), (*input_shape[:-1], MLP_RATIO * width))
-        if self.drop_path > 0:
-            # Imported where it is used: keras-cv needs TensorFlow, and without stochastic depth a block does not.
-            from keras_cv.layers import DropPath
-
-            self.drop_path_1 = DropPath(self.drop_path, name="drop_path_1", dtype=policy)
-            self.drop_path_2 = DropPath(self.drop_path, name="drop_path_2", dtype=policy)
         self.built = True
 
-    def call(self, tokens: Any, training: bool | None = None) -> Any:
-        branch = self.attention(self.norm_1(tokens))
-        tokens = tokens + (self.drop_path_1(branch, training=training) if self.drop_path > 0 else branch)
+    def call(self, tokens: Any, path_noise: Any = None) -> Any:
+        tokens = tokens + self._kept(self.attention(self.norm_1(tokens)), path_noise, 0)
         branch = self.mlp_2(ops.gelu(self.mlp_1(self.norm_2(tokens)), approximate=False))
-        return tokens + (self.drop_path_2(branch, training=training) if self.drop_path > 0 else branch)
+        return tokens + self._kept(branch, path_noise, 1)
+
+    def _kept(self, branch: Any, path_noise: Any, index: int) -> Any:
+        return branch if path_noise is None else drop_path(branch, path_noise[:, index], self.drop_path)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

@@ -61,10 +61,10 @@ class MaskedAutoencoder(keras.Model):
             mask_noise = keras.random.uniform((ops.shape(ecg)[0], PATCHES), seed=self.seed_generator)
         patches = to_patches(self.normalization(ecg))
         visible, position, mask = random_mask(mask_noise, self.kept)
-        latent = self.encoder(patches, visible, training=training)
+        latent = self.encoder(patches, visible)
         return {
             "latent": latent,
-            "prediction": self.decoder(latent, position, training=training),
+            "prediction": self.decoder(latent, position),
             "target": patch_normalized(patches)[0] if self.normalize_target else patches,
             "mask": mask,
         }

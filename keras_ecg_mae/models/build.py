@@ -99,5 +99,5 @@ def load_pretrained_encoder(classifier: Classifier, autoencoder: MaskedAutoencod
     if classifier.pooling == "class_token":
         pairs.append((classifier.norm, theirs.norm))
     for to, source in pairs:
-        for weight, value in zip(to.trainable_weights, source.trainable_weights, strict=True):
+        for weight, value in zip(to.weights, source.weights, strict=True):
             weight.assign(value)

@@ -23,7 +23,8 @@ class Classifier(keras.Model):
         normalization: `RecordNormalization`'s mode; the pretrained encoder's.
         pooling: `"mean"` or `"class_token"`.
 
-    Call: `(batch, 12, 5000)` mV -> logits `(batch,)` float32.
+    Call: `(batch, 12, 5000)` mV -> logits `(batch,)` float32. In training, an encoder with stochastic depth needs
+        `path_noise` `(batch, depth, 2)`, uniform in [0, 1).
     """
 
     def __init__(self, encoder: Encoder, normalization: str = "record", pooling: str = "mean", **kwargs: Any):
@@ -48,12 +49,19 @@ class Classifier(keras.Model):
     def get_build_config(self) -> None:
         """None: the constructor builds every weight."""
 
-    def call(self, ecg: Any, training: bool | None = None) -> Any:
-        return self.head(self.features(ecg, training=training))[:, 0]
+    def call(self, ecg: Any, training: bool | None = None, path_noise: Any = None) -> Any:
+        return self.head(self.features(ecg, training=training, path_noise=path_noise))[:, 0]
 
-    def features(self, ecg: Any, training: bool | None = None) -> Any:
+    def features(self, ecg: Any, training: bool | None = None, path_noise: Any = None) -> Any:
         """`(batch, 12, 5000)` mV -> what the dense layer reads, `(batch, width)` float32."""
-        tokens = self.encoder(to_patches(self.normalization(ecg)), training=training)
+        if not training or not self.encoder.drop_path:
+            path_noise = None
+        elif path_noise is None:
+            raise ValueError(
+                f"Expected path_noise (batch, {self.encoder.depth}, 2) to train with drop_path "
+                f"{self.encoder.drop_path}. Received None."
+            )
+        tokens = self.encoder(to_patches(self.normalization(ecg)), path_noise=path_noise)
         pooled = ops.mean(tokens[:, 1:], axis=1) if self.pooling == "mean" else tokens[:, 0]
         return self.norm(pooled)
 

@@ -44,14 +44,14 @@ class Decoder(keras.layers.Layer):
             layer.build((None, None, self.width))
         self.built = True
 
-    def call(self, latent: Any, position: Any, training: bool | None = None) -> Any:
+    def call(self, latent: Any, position: Any) -> Any:
         tokens = self.embedding(latent)
         kept = tokens.shape[1] - 1
         removed = self.mask_token(tokens, count=PATCHES - kept)
         patches = take_patches(ops.concatenate([tokens[:, 1:], removed], axis=1), position)
         tokens = ops.concatenate([tokens[:, :1], patches], axis=1) + self.positions(tokens)
         for block in self.blocks:
-            tokens = block(tokens, training=training)
+            tokens = block(tokens)
         return self.prediction(self.norm(tokens)[:, 1:])
 
     def get_config(self) -> dict[str, Any]:

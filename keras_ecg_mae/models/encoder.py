@@ -33,7 +33,8 @@ class Encoder(keras.layers.Layer):
         final_norm: normalise the output tokens. Off where a classifier brings its own norm.
 
     Call: normalised patches `(batch, 240, 250)`, and with `visible` `(batch, kept)` only those patches
-        -> `(batch, 1 + patches, width)`, class token first.
+        -> `(batch, 1 + patches, width)`, class token first. With `path_noise` `(batch, depth, 2)`, uniform in [0, 1),
+        branches of the blocks are dropped as `TransformerBlock` tells.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Encoder(keras.layers.Layer):
                 layer.build((None, None, self.width))
         self.built = True
 
-    def call(self, patches: Any, visible: Any = None, training: bool | None = None) -> Any:
+    def call(self, patches: Any, visible: Any = None, path_noise: Any = None) -> Any:
         tokens = self.patch_embedding(patches)
         positions = self.positions(tokens)
         tokens = tokens + positions[:, 1:]
@@ -74,8 +75,8 @@ class Encoder(keras.layers.Layer):
             tokens = take_patches(tokens, visible)
         class_token = self.class_token(tokens) + positions[:, :1]
         tokens = ops.concatenate([class_token, tokens], axis=1)
-        for block in self.blocks:
-            tokens = block(tokens, training=training)
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens, path_noise=None if path_noise is None else path_noise[:, index])
         return tokens if self.norm is None else self.norm(tokens)
 
     def get_config(self) -> dict[str, Any]:
