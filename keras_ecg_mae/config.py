@@ -14,6 +14,7 @@ Stage = Literal["pretrain", "finetune", "evaluate", "export"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Normalization = Literal["record", "lead", "none"]
 Size = Literal["tiny", "small", "base", "large", "huge"]
+OWN_PRETRAINING, RANDOM = "pretrain", "random"
 
 
 def setting(default: Any, doc: str) -> Any:
@@ -62,12 +63,21 @@ class Simulation(Section):
 
     patients: int = setting(1200, "Patients to simulate, spread evenly over the institutions.")
     institutions: int = setting(3, "Institutions, each with its own devices, noise and case mix.")
+    institution_patients: tuple[int, ...] = setting((), "Patients of each institution, instead of an even spread.")
+    institution_recordings: tuple[int, ...] = setting((), "Recordings of each institution, with institution_patients.")
+    table_only: bool = setting(False, "Make the table alone, without recordings.")
     prevalence: float = setting(0.25, "Share of patients with an ejection fraction under 40%.")
     seed: int = setting(0, "Seed of the simulated cohort.")
 
     def check(self) -> None:
         self.expect("patients", self.patients >= 1, "to be at least 1")
         self.expect("institutions", 1 <= self.institutions <= self.patients, "to lie between 1 and the patients")
+        sizes = len(self.institution_patients)
+        self.expect("institution_patients", sizes in (0, self.institutions), f"to be {self.institutions} numbers")
+        self.expect("institution_recordings", len(self.institution_recordings) == sizes, f"to be {sizes} numbers")
+        pairs = list(zip(self.institution_patients, self.institution_recordings, strict=True))
+        fits = all(1 <= patients <= recordings for patients, recordings in pairs)
+        self.expect("institution_recordings", fits, "to be at least one for each of at least one patient")
         self.expect("prevalence", 0 < self.prevalence < 1, "to lie between 0 and 1")
 
 
@@ -94,6 +104,9 @@ class Cohort(Section):
     long_recordings: Literal["first", "middle", "refuse"] = setting(
         "first", "Which 10 s of a longer recording to take, or to refuse it."
     )
+    table_only: bool = setting(
+        False, "Read and split the table, write OUTPUT/cohort.json and stop, without opening a recording."
+    )
     max_flat_leads: int = setting(0, "Recordings with more constant leads than this are rejected.")
     patient_key_file: str = setting(
         "", "File with the secret that turns patient ids into keys; made if absent. Default: OUTPUT.key."
@@ -118,6 +131,9 @@ class Cohort(Section):
 class Model(Section):
     TITLE: ClassVar[str] = "Model (train)"
 
+    architecture: Literal["vit", "cnn"] = setting(
+        "vit", "Vision Transformer, or the convolutional baseline, which is not pretrained and has one size."
+    )
     size: Size = setting("large", "Encoder: tiny and small for two cores, large (ViT-Large) is the paper's.")
     normalization: Normalization = setting(
         "record", "Zero mean and unit deviation over all twelve leads (record), each lead on its own (lead), or none."
@@ -136,6 +152,7 @@ class Training(Section):
 
     dataset: str = setting("", "Dataset folder that prepare wrote.")
     run: str = setting("", "Run folder: everything a run leaves goes there.")
+    title: str = setting("", "The run's name in a report; without it, the run folder's.")
     stages: tuple[str, ...] = setting(STAGES, "Stages to run, in their order; finished ones are skipped.")
     strategy: Literal["auto", "one_device", "mirrored"] = setting(
         "auto", "One device, or all GPUs of this machine in step; auto takes mirrored where there are several GPUs."
@@ -167,6 +184,9 @@ class Pretraining(Section):
     beta_1: float = setting(0.9, "AdamW's decay rate of the first moment.")
     beta_2: float = setting(0.95, "AdamW's decay rate of the second moment.")
     time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")
+    initial_weights: str = setting(
+        "", "Weights to begin with, in the published naming (.safetensors, .npz, .pth); without them, random ones."
+    )
     validation_epochs: int = setting(10, "Epochs between validations and reconstruction pictures.")
 
     def check(self) -> None:
@@ -187,13 +207,26 @@ class Finetuning(Section):
     TITLE: ClassVar[str] = "Fine-tuning (train)"
 
     encoder: str = setting(
-        "pretrain", "Weights to start from: pretrain (this run's), random, or the path of an autoencoder.keras."
+        OWN_PRETRAINING,
+        "Weights to start from: pretrain (this run's), random, or a path: an autoencoder.keras, or weights in the "
+        "published naming (.safetensors, .npz, .pth).",
+    )
+    transfer: Literal["encoder", "blocks"] = setting(
+        "encoder",
+        "What is taken of published weights: the whole encoder, or the blocks, norm and class token of one that was "
+        "trained on images.",
+    )
+    recipe: Literal["paper", "mae"] = setting(
+        "paper", "Adam at the constant --finetune_learning_rates, or He et al. 2022 with the --finetune_mae_ settings."
+    )
+    trained: Literal["all", "norm_and_head", "head"] = setting(
+        "all", "What learns: everything; on a frozen encoder, norm and dense layer; or the dense layer (linear probe)."
     )
     epochs: int = setting(100, "Passes over the labelled training recordings, at most.")
     batch_size: int = setting(64, "Recordings a step, over all devices (the paper does not say).")
     learning_rates: tuple[float, ...] = setting((1e-4, 3e-5, 1e-5), "Adam's constant rates, tried one after another.")
     patience: int = setting(10, "Epochs without a lower validation loss before a rate is ended (not in the paper).")
-    drop_path: float = setting(0.0, "Highest rate of stochastic depth, rising linearly over the blocks.")
+    label_fraction: float = setting(1.0, "Share of the training patients whose labels are used, drawn by --seed.")
     time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")
 
     def check(self) -> None:
@@ -202,6 +235,29 @@ class Finetuning(Section):
         correct = len(self.learning_rates) > 0 and all(rate > 0 for rate in self.learning_rates)
         self.expect("learning_rates", correct, "to be positive")
         self.expect("learning_rates", len(set(self.learning_rates)) == len(self.learning_rates), "to differ")
+        self.expect("label_fraction", 0 < self.label_fraction <= 1, "to lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class MaeFinetuning(Section):
+    """He et al. 2022, table 9, for ViT-Large."""
+
+    PREFIX: ClassVar[str] = "finetune_mae_"
+    TITLE: ClassVar[str] = "Fine-tuning by --finetune_recipe=mae (train)"
+
+    epochs: int = setting(50, "Passes over the labelled training recordings.")
+    base_learning_rate: float = setting(1e-3, "Peak learning rate at batch 256; scaled in proportion to the batch.")
+    warmup_epochs: float = setting(5.0, "Epochs of linear warm-up; then half a cosine to 0.")
+    weight_decay: float = setting(0.05, "AdamW's decay of weights with more than one dimension.")
+    layer_decay: float = setting(0.75, "Factor on learning rate and weight decay from one block to the one below.")
+    drop_path: float = setting(0.2, "Stochastic depth of the last block, rising linearly from 0 over the blocks.")
+
+    def check(self) -> None:
+        self.expect("epochs", self.epochs >= 1, "to be at least 1")
+        self.expect("base_learning_rate", self.base_learning_rate > 0, "to be positive")
+        self.expect("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "to be at least 0 and under the epochs")
+        self.expect("weight_decay", self.weight_decay >= 0, "to be 0 or more")
+        self.expect("layer_decay", 0 < self.layer_decay <= 1, "to lie in (0, 1]")
         self.expect("drop_path", 0 <= self.drop_path < 1, "to lie in [0, 1)")
 
 
@@ -243,6 +299,14 @@ class Prediction(Section):
 
 
 @dataclass(frozen=True)
+class Report(Section):
+    PREFIX: ClassVar[str] = "report_"
+    TITLE: ClassVar[str] = "Report (report)"
+
+    output: str = setting("", "Folder to write the report to: Markdown, HTML, a CSV file a table, pictures.")
+
+
+@dataclass(frozen=True)
 class Config:
     """Every setting of a command. Each command uses the sections it names."""
 
@@ -252,6 +316,17 @@ class Config:
     training: Training = Training()
     pretraining: Pretraining = Pretraining()
     finetuning: Finetuning = Finetuning()
+    mae_finetuning: MaeFinetuning = MaeFinetuning()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
     prediction: Prediction = Prediction()
+    report: Report = Report()
+
+    def __post_init__(self) -> None:
+        if self.model.architecture == "cnn":
+            self.training.expect("stages", "pretrain" not in self.training.stages, "without pretrain: a CNN has none")
+            self.finetuning.expect(
+                "encoder", self.finetuning.encoder == RANDOM, "to be random: a CNN is not pretrained"
+            )
+            self.finetuning.expect("recipe", self.finetuning.recipe == "paper", "to be paper: the other is for a ViT")
+            self.finetuning.expect("trained", self.finetuning.trained == "all", "to be all: nothing was pretrained")

@@ -4,38 +4,53 @@
 
 The table has one row a recording. Only its `path` column is needed; `record_id`, `patient_id`, `institution`, `lvef`,
 `age` and `sex` are used where they are present, under these names or those you give. Recordings that cannot be used
-are listed in DATASET/rejected.csv with the reason.
+are listed in DATASET/rejected.csv with the reason. With --table_only it shows the split before any of them is opened.
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import REASONS
 
+if TYPE_CHECKING:
+    from keras_ecg_mae.dataset import CohortDescription
+
 
 def main(config: Config, _: list[str]) -> int:
     """Prepares `--output` and prints the counts."""
-    from keras_ecg_mae.dataset import SPLITS, prepare
+    from keras_ecg_mae.dataset import prepare, split_table
 
-    config.cohort.require("recordings", "labels", "output")
-    manifest = prepare(config.cohort)
-    header = f"{'institution':<24}" + "".join(f"{split:>12}" for split in SPLITS)
-    lines = [f"Dataset {manifest.folder}: {manifest.count():,} recordings (positive {manifest.label_name} in brackets)"]
-    lines.append(header)
-    for institution in manifest.institutions:
-        external = " (external)" if institution in manifest.external_institutions else ""
-        counts = (
-            (manifest.count(s, institution=institution), manifest.positives(s, institution=institution)) for s in SPLITS
-        )
-        cells = (f"{records:,} ({positive:,})" for records, positive in counts)
-        lines.append(f"{institution + external:<24}" + "".join(f"{cell:>12}" for cell in cells))
-    for code, count in manifest.rejected.items():
-        lines.append(f"Left out {count:,}: {REASONS[code]} ({code}).")
-    if manifest.rejected:
-        lines.append(f"Each with its reason: {manifest.folder}/rejected.csv")
+    cohort = config.cohort
+    if cohort.table_only:
+        cohort.require("labels", "output")
+        lines = [f"Table {cohort.labels}, split but not read: {cohort.output}", *_counts(split_table(cohort))]
+    else:
+        cohort.require("recordings", "labels", "output")
+        manifest = prepare(cohort)
+        lines = [f"Dataset {manifest.folder}", *_counts(manifest)]
+        lines += [f"Left out {count:,}: {REASONS[code]} ({code})." for code, count in manifest.rejected.items()]
+        if manifest.rejected:
+            lines.append(f"Each with its reason: {manifest.folder}/rejected.csv")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _counts(cohort: "CohortDescription") -> list[str]:
+    """A line an institution, a column a split."""
+    from keras_ecg_mae.dataset import SPLITS
+
+    lines = [f"{cohort.count():,} recordings (positive {cohort.label_name} in brackets)"]
+    lines.append(f"{'institution':<24}" + "".join(f"{split:>16}" for split in SPLITS))
+    for institution in cohort.institutions:
+        external = " (external)" if institution in cohort.external_institutions else ""
+        counts = (
+            (cohort.count(s, institution=institution), cohort.positives(s, institution=institution)) for s in SPLITS
+        )
+        cells = (f"{records:,} ({positive:,})" for records, positive in counts)
+        lines.append(f"{institution + external:<24}" + "".join(f"{cell:>16}" for cell in cells))
+    return lines
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ def main(config: Config, _: list[str]) -> int:
     """Simulates into `--recordings`."""
     from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
 
-    config.cohort.require("recordings", "labels")
     settings = config.simulation
+    config.cohort.require(*([] if settings.table_only else ["recordings"]), "labels")
     count = write_simulated_cohort(
         Path(config.cohort.recordings),
         Path(config.cohort.labels),
@@ -25,8 +25,11 @@ def main(config: Config, _: list[str]) -> int:
         institutions=settings.institutions,
         prevalence=settings.prevalence,
         seed=settings.seed,
+        sizes=tuple(zip(settings.institution_patients, settings.institution_recordings, strict=True)),
+        table_only=settings.table_only,
     )
-    sys.stdout.write(f"Simulated {count:,} recordings in {config.cohort.recordings}; table: {config.cohort.labels}\n")
+    where = "not made" if settings.table_only else f"in {config.cohort.recordings}"
+    sys.stdout.write(f"Simulated {count:,} recordings, {where}; table: {config.cohort.labels}\n")
     return 0
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import tensorflow as tf
 
 from keras_ecg_mae import spec
+from keras_ecg_mae.dataset.description import CohortDescription, parse_description
 from keras_ecg_mae.dataset.storage import open_storage, write_text
 from keras_ecg_mae.errors import DatasetError
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
-FORMAT = 1
+COHORT = "cohort.json"
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,36 +42,12 @@ class Shard:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Count:
-    """How many of one institution are in one split.
-
-    Attributes:
-        institution: the institution.
-        split: the split.
-        patients: patients with a recording here.
-        positive: recordings with label 1.
-        negative: recordings with label 0.
-        unlabelled: recordings without a label.
-    """
-
-    institution: str
-    split: str
-    patients: int
-    positive: int
-    negative: int
-    unlabelled: int
-
-
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(frozen=True, kw_only=True)
+class Manifest(CohortDescription):
     """A dataset folder that is complete.
 
     Attributes:
         folder: where it lies, a local path or an address.
-        label_name: what label 1 means: `"lvsd"`, or the name of the table's label column; empty without labels.
-        external_institutions: institutions that are tested on only.
-        counts: by institution and split.
         shards: in the order they are read for evaluation.
         rejected: how many recordings were left out, by reason; one by one they are in `rejected.csv`.
         settings: the cohort's settings that decide what the dataset holds.
@@ -79,9 +57,6 @@ class Manifest:
     """
 
     folder: str
-    label_name: str
-    external_institutions: tuple[str, ...]
-    counts: tuple[Count, ...]
     shards: tuple[Shard, ...]
     rejected: Mapping[str, int]
     settings: Mapping[str, Any]
@@ -95,12 +70,6 @@ class Manifest:
         return f"{self.folder.rstrip('/')}/{MANIFEST}"
 
     @property
-    def institutions(self) -> tuple[str, ...]:
-        """In alphabetical order, the internal ones first."""
-        names = {count.institution for count in self.counts}
-        return tuple(sorted(names, key=lambda name: (name in self.external_institutions, name)))
-
-    @property
     def digest(self) -> str:
         """Checksum of the whole: the same for every copy of a dataset, wherever it lies."""
         shards = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
@@ -109,22 +78,6 @@ class Manifest:
     def shard_path(self, shard: Shard) -> str:
         """Where a shard lies."""
         return f"{self.folder.rstrip('/')}/{shard.file}"
-
-    def count(self, split: str | None = None, *, labelled: bool | None = None, institution: str | None = None) -> int:
-        """Recordings of a split and an institution (each: all of them by default), labelled, unlabelled or both."""
-        chosen = self._chosen(split, institution)
-        with_label = sum(count.positive + count.negative for count in chosen)
-        without = sum(count.unlabelled for count in chosen)
-        return with_label + without if labelled is None else with_label if labelled else without
-
-    def positives(self, split: str | None = None, *, institution: str | None = None) -> int:
-        """Recordings with label 1."""
-        return sum(count.positive for count in self._chosen(split, institution))
-
-    def _chosen(self, split: str | None, institution: str | None) -> list[Count]:
-        return [
-            count for count in self.counts if split in (None, count.split) and institution in (None, count.institution)
-        ]
 
     def write(self) -> None:
         """Writes `manifest.json`: whole, or not at all."""
@@ -139,8 +92,32 @@ def read_manifest(folder: str) -> Manifest:
     Raises:
         DatasetError: no dataset lies there, it is of another signal contract, or a shard is missing or cut off.
     """
+    manifest = _parse(folder, f"{folder.rstrip('/')}/{MANIFEST}")
+    for shard in manifest.shards:
+        _check_size(manifest.shard_path(shard), shard.size_bytes)
+    return manifest
+
+
+def read_cohort(folder: str) -> CohortDescription:
+    """Who is in a dataset, or in a table that `prepare --table_only` split; shards are not looked for.
+
+    Raises:
+        DatasetError: neither lies in the folder.
+    """
     open_storage(folder)
-    path = f"{folder.rstrip('/')}/{MANIFEST}"
+    path = f"{folder.rstrip('/')}/{COHORT}"
+    if not tf.io.gfile.exists(path):
+        return _parse(folder, f"{folder.rstrip('/')}/{MANIFEST}")
+    return CohortDescription(**parse_description(path, _read_json(path)))
+
+
+def write_cohort(folder: str, description: CohortDescription) -> None:
+    """Writes `cohort.json`: what `prepare --table_only` leaves."""
+    content = {"format": FORMAT, **asdict(description)}
+    write_text(f"{folder.rstrip('/')}/{COHORT}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _read_json(path: str) -> dict[str, Any]:
     try:
         with tf.io.gfile.GFile(path, "r") as file:
             content = json.loads(file.read())
@@ -150,16 +127,17 @@ def read_manifest(folder: str) -> Manifest:
         ) from error
     except ValueError as error:  # neither JSON nor UTF-8
         raise DatasetError(f"{path}: Expected JSON. Received: {error}.") from error
-    manifest = _parse(folder, path, content)
-    for shard in manifest.shards:
-        _check_size(manifest.shard_path(shard), shard.size_bytes)
-    return manifest
-
-
-def _parse(folder: str, path: str, content: Any) -> Manifest:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         received = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise DatasetError(f"{path}: Expected a dataset manifest of format {FORMAT}. Received {received!r}.")
+        raise DatasetError(
+            f"{path}: Expected the format {FORMAT}. Received {received!r}: prepare it again with this version."
+        )
+    return content
+
+
+def _parse(folder: str, path: str) -> Manifest:
+    open_storage(folder)
+    content = _read_json(path)
     signal = content.pop("signal", None)
     if not isinstance(signal, dict):
         raise DatasetError(f"{path}: Expected an object under signal. Received {signal!r}.")
@@ -170,10 +148,9 @@ def _parse(folder: str, path: str, content: Any) -> Manifest:
                 "the dataset was prepared for another signal contract, prepare it again."
             )
     del content["format"]
+    content |= parse_description(path, content)
     try:
-        content["counts"] = tuple(Count(**count) for count in content["counts"])
         content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
-        content["external_institutions"] = tuple(content["external_institutions"])
         return Manifest(folder=folder, **content)
     except (KeyError, TypeError) as error:
         raise DatasetError(

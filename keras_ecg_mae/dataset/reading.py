@@ -4,15 +4,17 @@ What is drawn for a recording depends on the seed, the epoch and the recording's
 order, the number of replicas, or where a run was resumed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 
 import tensorflow as tf
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.dataset import schema
 from keras_ecg_mae.dataset.manifest import Manifest, Shard
-from keras_ecg_mae.dataset.split import TRAIN
+from keras_ecg_mae.dataset.split import TRAIN, hashed_order
 from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import DatasetError
 
@@ -22,6 +24,24 @@ SHARDS_AT_ONCE = 16
 _READ_BUFFER_BYTES = 1024 * 1024
 _VERIFYING_THREADS = 8
 _BATCHES_AHEAD = 2
+_COUNTED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class LabelledPatients:
+    """The training patients whose labels are used.
+
+    Attributes:
+        keys: their patient keys.
+        positive_patients: how many of them have a recording with label 1.
+        recordings: their labelled recordings.
+        positives: those with label 1.
+    """
+
+    keys: tuple[str, ...]
+    positive_patients: int
+    recordings: int
+    positives: int
 
 
 def verify(manifest: Manifest) -> None:
@@ -47,13 +67,51 @@ def verify(manifest: Manifest) -> None:
         list(threads.map(check, manifest.shards))
 
 
-def steps_per_epoch(manifest: Manifest, batch_size: int, labelled: bool) -> int:
-    """Whole batches in one pass over the training split, or over its labelled recordings.
+def labelled_patients(manifest: Manifest, fraction: float, seed: int) -> LabelledPatients:
+    """A share of the training patients with a label, drawn by patient key and seed alone.
+
+    Patients with a positive recording and patients without are drawn apart, the share of each rounded to the nearest
+    whole number. With the same seed, those of a smaller share are among those of a larger one. The first time for a
+    dataset, its labelled training shards are read for their labels.
 
     Raises:
-        DatasetError: there is not one.
+        DatasetError: these patients' recordings have not both labels.
     """
-    records = manifest.count(TRAIN, labelled=True if labelled else None)
+    shards = tuple((manifest.shard_path(shard), shard.sha256) for shard in _training_shards(manifest, labelled=True))
+    counts = _count_labels(shards)
+    chosen: list[list[str]] = []
+    for positive in (True, False):
+        patients = [key for key, (_, positives) in counts.items() if (positives > 0) == positive]
+        ordered = sorted(zip(hashed_order(patients, seed), patients, strict=True))
+        chosen.append([key for _, key in ordered[: round(fraction * len(patients))]])
+    keys = (*chosen[0], *chosen[1])
+    recordings, positives = (sum(counts[key][index] for key in keys) for index in (0, 1))
+    if not 0 < positives < recordings:
+        raise DatasetError(
+            f"{manifest.path}: Expected recordings with and without {manifest.label_name or 'a label'} among those of "
+            f"{fraction:g} of the training patients. Received {positives} positive of {recordings} labelled "
+            "recordings: raise --finetune_label_fraction or prepare more recordings."
+        )
+    return LabelledPatients(keys, len(chosen[0]), recordings, positives)
+
+
+def steps_per_epoch(
+    manifest: Manifest, batch_size: int, labelled: bool, *, label_fraction: float = 1.0, seed: int = 0
+) -> int:
+    """Whole batches in one pass over the training split, or over its labelled recordings.
+
+    With a `label_fraction` under 1, over those of this share of the patients, see `labelled_patients`.
+
+    Raises:
+        DatasetError: there is not one, or the share of patients has not both labels.
+        ValueError: a share of the labels is asked for, but no labels.
+    """
+    if label_fraction < 1 and not labelled:
+        raise ValueError(f"Expected labelled=True with a label_fraction under 1. Received {label_fraction} without.")
+    if label_fraction < 1:
+        records = labelled_patients(manifest, label_fraction, seed).recordings
+    else:
+        records = manifest.count(TRAIN, labelled=True if labelled else None)
     if records < batch_size:
         flag = "finetune_batch_size" if labelled else "pretrain_batch_size"
         raise DatasetError(
@@ -71,8 +129,10 @@ def training_batches(
     first_epoch: int = 0,
     seed: int,
     labelled: bool,
+    label_fraction: float = 1.0,
     time_shift: bool = False,
     mask_noise: bool = False,
+    path_noise: int = 0,
 ) -> tf.data.Dataset:
     """Shuffled batches of the training split over all epochs, `steps_per_epoch` of them an epoch.
 
@@ -81,24 +141,25 @@ def training_batches(
         batch_size: recordings a batch; what does not fill one at an epoch's end is left out of that epoch.
         epochs: the epoch to end before, counted from 0.
         first_epoch: the epoch to begin with: what follows is what an uninterrupted run would see.
-        seed: of order, masks and shifts.
+        seed: of order, masks, shifts, and of the patients that `label_fraction` leaves.
         labelled: take labelled recordings only, and give their label.
+        label_fraction: take those of this share of the patients only, see `labelled_patients`.
         time_shift: rotate each recording by a time of its own, all leads together.
         mask_noise: give numbers to choose the masked patches by.
+        path_noise: blocks to give numbers for, to choose the dropped branches by (stochastic depth).
 
     Returns:
         Dicts of `ecg` `(batch, 12, 5000)` float32 mV, `record_id` `(batch,)` string, `label` `(batch,)` float32 if
-        labelled, `mask_noise` `(batch, 240)` float32 in [0, 1) if asked for.
+        labelled, and if asked for, `mask_noise` `(batch, 240)` and `path_noise` `(batch, blocks, 2)` float32 in [0, 1).
 
     Raises:
-        DatasetError: the split does not fill one batch.
+        DatasetError: the split does not fill one batch, or the share of patients has not both labels.
+        ValueError: a share of the labels is asked for, but no labels.
     """
-    steps = steps_per_epoch(manifest, batch_size, labelled)
-    shards = [
-        shard for shard in manifest.shards if shard.split == TRAIN and (shard.labelled if labelled else shard.records)
-    ]
-    paths = [manifest.shard_path(shard) for shard in shards]
+    steps = steps_per_epoch(manifest, batch_size, labelled, label_fraction=label_fraction, seed=seed)
+    paths = [manifest.shard_path(shard) for shard in _training_shards(manifest, labelled)]
     buffer = min(manifest.count(TRAIN, labelled=True if labelled else None), SHUFFLED_RECORDS)
+    is_chosen = _among(labelled_patients(manifest, label_fraction, seed)) if label_fraction < 1 else None
     names = ["ecg", "record_id", *(["label"] if labelled else [])]
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -114,18 +175,20 @@ def training_batches(
         )
         if labelled:
             records = records.filter(schema.is_labelled)
+        if is_chosen is not None:
+            records = records.filter(is_chosen)
         # Recordings are shuffled before they are decoded, at half the memory.
         records = records.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
         return records.batch(batch_size, drop_remainder=True).map(lambda serialized: (epoch, serialized))
 
     def decode(epoch: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = schema.decode(serialized, names)
-        if mask_noise or time_shift:
-            noise, shift = _draw(batch["record_id"], seed, epoch)
-            if mask_noise:
-                batch["mask_noise"] = noise
-            if time_shift:
-                batch["ecg"] = _rotate(batch["ecg"], shift)
+        if mask_noise:
+            batch["mask_noise"] = _draw(batch["record_id"], seed, epoch, "mask", (spec.PATCHES,))
+        if time_shift:
+            batch["ecg"] = _rotate(batch["ecg"], _draw(batch["record_id"], seed, epoch, "shift", ()))
+        if path_noise:
+            batch["path_noise"] = _draw(batch["record_id"], seed, epoch, "path", (path_noise, 2))
         return batch
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(read_epoch)
@@ -168,12 +231,47 @@ def evaluation_batches(
     def decode(serialized: tf.Tensor, split: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = schema.decode(serialized, names) | {"split": split}
         if mask_noise_seed is not None:
-            batch["mask_noise"], _ = _draw(batch["record_id"], mask_noise_seed, tf.constant(0, tf.int64))
+            epoch = tf.constant(0, tf.int64)
+            batch["mask_noise"] = _draw(batch["record_id"], mask_noise_seed, epoch, "mask", (spec.PATCHES,))
         return batch
 
     files = tf.data.Dataset.from_tensor_slices((paths, tf.constant([shard.split for shard in shards], tf.string)))
     batches = files.flat_map(read_shard).batch(batch_size)
     return batches.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_BATCHES_AHEAD)
+
+
+def _training_shards(manifest: Manifest, labelled: bool) -> list[Shard]:
+    """The shards with a recording, or with a labelled one, to train on."""
+    return [
+        shard for shard in manifest.shards if shard.split == TRAIN and (shard.labelled if labelled else shard.records)
+    ]
+
+
+# Every learning rate asks several times, and shards hold gigabytes of samples beside their labels.
+@lru_cache(maxsize=1)
+def _count_labels(shards: tuple[tuple[str, str], ...]) -> dict[str, tuple[int, int]]:
+    """Patient key -> labelled recordings, and positive ones. Shards are paths, and checksums to cache by."""
+    paths = tf.constant([path for path, _ in shards], tf.string)
+    records = tf.data.TFRecordDataset(paths, buffer_size=_READ_BUFFER_BYTES)
+    batches = records.batch(_COUNTED_AT_ONCE).map(
+        lambda serialized: schema.decode(serialized, ("patient_key", "label"))
+    )
+    counts: dict[str, tuple[int, int]] = {}
+    for batch in batches.as_numpy_iterator():
+        for key, label in zip(batch["patient_key"].tolist(), batch["label"].tolist(), strict=True):
+            if label >= 0:  # not NaN
+                recordings, positives = counts.get(key.decode(), (0, 0))
+                counts[key.decode()] = (recordings + 1, positives + int(label))
+    return counts
+
+
+def _among(patients: LabelledPatients) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function: one serialized tf.Example, a scalar string -> whether it is of one of these patients."""
+    keys = tf.constant(patients.keys)
+    chosen = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, tf.ones_like(keys, tf.bool)), default_value=False
+    )
+    return lambda serialized: chosen.lookup(schema.decode(serialized[tf.newaxis], ["patient_key"])["patient_key"])[0]
 
 
 def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
@@ -182,21 +280,20 @@ def _epoch_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_uniform([], both, minval=None, maxval=None, dtype=tf.int64)
 
 
-def _draw(record_id: tf.Tensor, seed: int, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws for each recording `(batch,)` of an epoch: mask noise `(batch, 240)` in [0, 1), and a shift `(batch,)`."""
+def _draw(record_id: tf.Tensor, seed: int, epoch: tf.Tensor, purpose: str, shape: tuple[int, ...]) -> tf.Tensor:
+    """Numbers in [0, 1) for each recording `(batch,)` of an epoch, `(batch, *shape)`, independent between purposes."""
     epoch_seed = _epoch_seed(seed, epoch)
-    record_seed = tf.strings.to_hash_bucket_fast(record_id, 2**63 - 1)
-    draws = tf.map_fn(
-        lambda one: tf.random.stateless_uniform([spec.PATCHES + 1], seed=tf.stack([one, epoch_seed])),
+    record_seed = tf.strings.to_hash_bucket_fast(tf.strings.join([purpose, record_id], " "), 2**63 - 1)
+    return tf.map_fn(
+        lambda one: tf.random.stateless_uniform(shape, seed=tf.stack([one, epoch_seed])),
         record_seed,
-        fn_output_signature=tf.TensorSpec((spec.PATCHES + 1,), tf.float32),
+        fn_output_signature=tf.TensorSpec(shape, tf.float32),
     )
-    shift = tf.cast(draws[:, -1] * spec.SAMPLES, tf.int32)
-    return draws[:, :-1], shift
 
 
-def _rotate(ecg: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Rotates each recording of `(batch, 12, 5000)` to the right by its own number of samples `(batch,)`."""
+def _rotate(ecg: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """Rotates each recording of `(batch, 12, 5000)` to the right by its own share `(batch,)` of its length."""
+    shift = tf.cast(share * spec.SAMPLES, tf.int32)
     # Three times as fast as one gather over the batch, which goes sample by sample.
     return tf.map_fn(
         lambda one: tf.roll(one[0], one[1], axis=1),

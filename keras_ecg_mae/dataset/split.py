@@ -48,7 +48,10 @@ def assign_splits(
     )
     sizes = internal[["positive", "negative", "unlabelled"]].sum(axis=1)
     fractions = (train_fraction, validation_fraction, 1 - train_fraction - validation_fraction)
-    dealt = pd.Series(_deal(sizes.tolist(), fractions), internal.index, dtype=object)
+    dealt = pd.Series(TEST, internal.index, dtype=object)
+    # Each institution by itself: its patients' splits do not depend on which other ones are internal.
+    for _, institution in internal.groupby("institution", sort=False):
+        dealt[institution.index] = _deal(sizes[institution.index].tolist(), fractions)
     return rows["patient_id"].map(dealt).fillna(TEST).rename("split")
 
 

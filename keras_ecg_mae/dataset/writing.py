@@ -19,7 +19,16 @@ from tqdm import tqdm
 
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset.cohort import Table, read_table
-from keras_ecg_mae.dataset.manifest import MANIFEST, REJECTED, Count, Manifest, Shard, read_manifest
+from keras_ecg_mae.dataset.description import CohortDescription, describe
+from keras_ecg_mae.dataset.manifest import (
+    COHORT,
+    MANIFEST,
+    REJECTED,
+    Manifest,
+    Shard,
+    read_manifest,
+    write_cohort,
+)
 from keras_ecg_mae.dataset.patient_key import PatientKeys, create_keys, read_keys, secret_path
 from keras_ecg_mae.dataset.pool import write_in_pool
 from keras_ecg_mae.dataset.schema import Metadata
@@ -31,7 +40,7 @@ from keras_ecg_mae.errors import ConfigError, DatasetError
 # Marks a folder as ours until its manifest is written: what a prepare that was stopped left there may be removed.
 _UNFINISHED = "unfinished"
 # Settings that do not change what a dataset holds. The table counts by its checksum, the secret by its fingerprint.
-_CIRCUMSTANCES = ("labels", "output", "patient_key_file", "workers")
+_CIRCUMSTANCES = ("labels", "output", "patient_key_file", "workers", "table_only")
 _LIBRARIES = ("keras-ecg-mae", "tensorflow", "numpy", "scipy", "pandas", "wfdb")
 # A process takes seconds to start, for TensorFlow; about so many recordings are read meanwhile.
 _WORTH_A_POOL = 4000
@@ -66,17 +75,7 @@ def prepare(cohort: Cohort) -> Manifest:
     if tf.io.gfile.exists(f"{_folder(cohort)}/{MANIFEST}"):
         return _already_prepared(cohort, table, keys)
     keys = keys or create_keys(secret)
-    rows = table.rows.assign(
-        split=assign_splits(
-            table.rows,
-            external_institutions=cohort.external_institutions,
-            train_fraction=cohort.train_fraction,
-            validation_fraction=cohort.validation_fraction,
-            seed=cohort.split_seed,
-        ),
-        reason="",
-        detail="",
-    )
+    rows = _split(cohort, table).assign(reason="", detail="")
     _begin(cohort)
     plans = list(_plan(cohort, rows))
     for folder in {os.path.dirname(plan.file) for plan in plans}:
@@ -87,12 +86,11 @@ def prepare(cohort: Cohort) -> Manifest:
             positions, reasons, details = zip(*result.rejected, strict=True)
             rows.loc[plan.positions[list(positions)], "reason"] = reasons
             rows.loc[plan.positions[list(positions)], "detail"] = details
+    description = describe(rows[rows["reason"] == ""], table.label_name, cohort.external_institutions)
     manifest = Manifest(
         folder=cohort.output,
-        label_name=table.label_name,
-        external_institutions=tuple(sorted(cohort.external_institutions)),
-        counts=_counts(rows),
-        shards=tuple(_describe(rows, plan, result) for plan, result in zip(plans, results, strict=True)),
+        **vars(description),
+        shards=tuple(_shard(rows, plan, result) for plan, result in zip(plans, results, strict=True)),
         rejected=dict(sorted(Counter(rows.loc[rows["reason"] != "", "reason"]).items())),
         settings=_settings(cohort),
         table_sha256=table.sha256,
@@ -109,15 +107,49 @@ def prepare(cohort: Cohort) -> Manifest:
             f"See {_folder(cohort)}/{REJECTED}."
         )
     manifest.write()
+    if tf.io.gfile.exists(f"{_folder(cohort)}/{COHORT}"):
+        tf.io.gfile.remove(f"{_folder(cohort)}/{COHORT}")  # the manifest says it of what was accepted
     tf.io.gfile.remove(f"{_folder(cohort)}/{_UNFINISHED}")
     _report(manifest)
     return manifest
 
 
+def split_table(cohort: Cohort) -> CohortDescription:
+    """Reads and splits the table as `prepare` would, opens no recording, and writes `cohort.json` into `cohort.output`.
+
+    Raises:
+        ConfigError: a setting is missing or contradicts the table.
+        DatasetError: the table or the output folder cannot be used, or holds a prepared dataset.
+    """
+    _check_paths(cohort)
+    if tf.io.gfile.exists(f"{_folder(cohort)}/{MANIFEST}"):
+        raise DatasetError(
+            f"{_folder(cohort)}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one."
+        )
+    table = read_table(cohort)
+    description = describe(_split(cohort, table), table.label_name, cohort.external_institutions)
+    make_folder(_folder(cohort))
+    write_cohort(_folder(cohort), description)
+    return description
+
+
+def _split(cohort: Cohort, table: Table) -> pd.DataFrame:
+    """The table's rows with their split."""
+    splits = assign_splits(
+        table.rows,
+        external_institutions=cohort.external_institutions,
+        train_fraction=cohort.train_fraction,
+        validation_fraction=cohort.validation_fraction,
+        seed=cohort.split_seed,
+    )
+    return table.rows.assign(split=splits)
+
+
 def _check_paths(cohort: Cohort) -> None:
-    for name in ("recordings", "labels", "output"):
+    for name in ("labels", "output"):
         cohort.expect(name, getattr(cohort, name) != "", "to be given")
-    cohort.expect("recordings", os.path.isdir(cohort.recordings), "to be a folder that exists")
+    if not cohort.table_only:
+        cohort.expect("recordings", os.path.isdir(cohort.recordings), "to be a folder that exists")
     open_storage(cohort.output)
     if tf.io.gfile.exists(cohort.output) and not tf.io.gfile.isdir(cohort.output):
         raise ConfigError(f"Expected --output to be a folder. Received the file {cohort.output!r}.")
@@ -156,7 +188,8 @@ def _begin(cohort: Cohort) -> None:
     marker = f"{_folder(cohort)}/{_UNFINISHED}"
     make_folder(_folder(cohort))
     if not tf.io.gfile.exists(marker):
-        if found := [name for name in tf.io.gfile.listdir(_folder(cohort)) if not name.startswith(".")]:
+        found = [name for name in tf.io.gfile.listdir(_folder(cohort)) if not name.startswith(".") and name != COHORT]
+        if found:
             raise DatasetError(
                 f"{cohort.output}: Expected a new or an empty folder (--output). "
                 f"Received one that holds {sorted(found)[0]!r}."
@@ -216,25 +249,7 @@ def _write_shards(cohort: Cohort, rows: pd.DataFrame, plans: list[_Plan], keys: 
         return write_in_pool(tasks, processes, lambda done: bar.update(done - bar.n))
 
 
-def _counts(rows: pd.DataFrame) -> tuple[Count, ...]:
-    accepted = rows["reason"] == ""
-    counts = []
-    for (institution, split), every in rows.groupby(["institution", "split"], sort=True):
-        group = every[accepted[every.index]]
-        counts.append(
-            Count(
-                institution=institution,
-                split=split,
-                patients=int(group["patient_id"].nunique()),
-                positive=int((group["label"] == 1).sum()),
-                negative=int((group["label"] == 0).sum()),
-                unlabelled=int(group["label"].isna().sum()),
-            )
-        )
-    return tuple(counts)
-
-
-def _describe(rows: pd.DataFrame, plan: _Plan, result: ShardResult) -> Shard:
+def _shard(rows: pd.DataFrame, plan: _Plan, result: ShardResult) -> Shard:
     accepted = np.delete(plan.positions, [position for position, _, _ in result.rejected])
     return Shard(
         file=plan.file,

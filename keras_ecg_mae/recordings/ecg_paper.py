@@ -6,6 +6,7 @@ electrocardiograph's high-pass filter would show them.
 """
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from keras_ecg_mae import spec
 
 MILLIMETRES_PER_INCH = 25.4
 A4_LANDSCAPE_MM = (297.0, 210.0)
-A3_LANDSCAPE_MM = (420.0, 297.0)
+A3_WIDTH_MM = 420.0
 PAPER_COLOUR, FINE_GRID_COLOUR, GRID_COLOUR = "#fffafa", "#f9dede", "#ebadad"
 INK, PALE_INK, ACCENT, REMOVED_COLOUR = "#16161d", "#8c8c94", "#0b5fc0", "#d9dce3"
 
@@ -60,21 +61,30 @@ def draw_ecg(ecg_mv: np.ndarray, title: str | None = None) -> Figure:
 
 
 def draw_reconstruction(
-    original_mv: np.ndarray, reconstructed_mv: np.ndarray, mask: np.ndarray, title: str | None = None
+    original_mv: np.ndarray,
+    reconstructed_mv: np.ndarray,
+    mask: np.ndarray,
+    title: str | None = None,
+    leads: Sequence[str] = spec.LEADS,
 ) -> Figure:
-    """What a masked autoencoder saw and what it made of it, on A3 landscape: twelve rows, three columns.
+    """What a masked autoencoder saw and what it made of it: a row a lead, three columns, on a page as wide as A3.
+
+    Sawano et al. show leads II and V5 in figure 1 and all twelve in figure 3; how they drew them is not copied. Twelve
+    leads fill A3 landscape. Up to six stand twice as far apart, on a page as high as they need.
 
     Args:
         original_mv: `(12, 5000)`, millivolts.
         reconstructed_mv: `(12, 5000)`, millivolts; used where patches were removed.
         mask: `(240,)`, 1 where a patch was removed; lead by lead, 20 patches a lead.
         title: a line over the page.
+        leads: those to draw, in this order.
 
     Returns:
         a figure: the original; the same with removed patches shaded; visible patches in grey, reconstructed in blue.
     """
     original_mv = _twelve_leads(original_mv, "original_mv")
     reconstructed_mv = _twelve_leads(reconstructed_mv, "reconstructed_mv")
+    rows = _lead_rows(leads)
     mask = np.asarray(mask)
     if mask.shape != (spec.PATCHES,):
         raise ValueError(f"Expected mask of shape ({spec.PATCHES},). Received {mask.shape}.")
@@ -85,25 +95,28 @@ def draw_reconstruction(
     visible_mv = np.where(removed, np.nan, shown_mv)
     filled_mv = np.where(removed, reconstructed_mv - medians_mv, np.nan)
 
-    row_height = 20.0
+    # Whole five millimetres, so that a lead's 0 mV falls on the same line of the grid in each row.
+    row_height = float(min(40, 240 // len(rows) // 5 * 5))
     # Half the usual gain where the usual one would draw a beat over its neighbours' rows.
-    gain_mm_mv = 10.0 if np.abs(shown_mv).max() * 10.0 < 0.9 * row_height else 5.0
-    figure, axes = _page(A3_LANDSCAPE_MM)
+    gain_mm_mv = 10.0 if np.abs(shown_mv[rows]).max() * 10.0 < 0.9 * row_height else 5.0
+    height = len(rows) * row_height
+    figure, axes = _page((A3_WIDTH_MM, height + 57.0))
     original, masked, reconstructed = (
-        _Paper(axes, left, bottom=25.0, width=125.0, height=12 * row_height, speed_mm_s=12.5, gain_mm_mv=gain_mm_mv)
+        _Paper(axes, left, bottom=25.0, width=125.0, height=height, speed_mm_s=12.5, gain_mm_mv=gain_mm_mv)
         for left in (16.0, 150.0, 284.0)
     )
-    for row, lead in enumerate(spec.LEADS):
-        baseline = original.top - (row + 0.5) * row_height
+    for place, (row, lead) in enumerate(zip(rows, leads, strict=True)):
+        baseline = original.top - (place + 0.5) * row_height
         original.trace(shown_mv[row], original.left, baseline)
         masked.shade(removed_patches[row], baseline - row_height / 2, row_height)
         masked.trace(visible_mv[row], masked.left, baseline)
         reconstructed.trace(visible_mv[row], reconstructed.left, baseline, PALE_INK, 0.6)
         reconstructed.trace(filled_mv[row], reconstructed.left, baseline, ACCENT, 0.9)
         _text(axes, original.left - 2.0, baseline, lead, size=11, weight="bold", align="right")
-    share = f"{removed_patches.mean():.0%}"
+    of_all = "" if len(rows) == len(spec.LEADS) else f" of all {len(spec.LEADS)} leads"
+    share = f"{removed_patches.mean():.0%} of the patches{of_all}"
     _text(axes, original.left, original.top + 4.0, "Original", size=12, weight="bold")
-    _text(axes, masked.left, original.top + 4.0, f"Masked: {share} of the patches removed", size=12, weight="bold")
+    _text(axes, masked.left, original.top + 4.0, f"Masked: {share} removed", size=12, weight="bold")
     _text(axes, reconstructed.left, original.top + 4.0, "Reconstructed", size=12, weight="bold")
     _text(axes, original.left, original.top + 15.0, title or "", size=14, weight="bold")
     _text(axes, original.left, 18.0, "Blue: patches the model reconstructed. Grey: patches it saw.", size=10)
@@ -174,6 +187,13 @@ def _twelve_leads(ecg_mv: np.ndarray, name: str) -> np.ndarray:
     if ecg_mv.shape != (len(spec.LEADS), spec.SAMPLES):
         raise ValueError(f"Expected {name} of shape ({len(spec.LEADS)}, {spec.SAMPLES}). Received {ecg_mv.shape}.")
     return ecg_mv
+
+
+def _lead_rows(leads: Sequence[str]) -> list[int]:
+    """Where in a recording each of `leads` lies."""
+    if not leads or len(set(leads)) < len(leads) or not set(leads) <= set(spec.LEADS):
+        raise ValueError(f"Expected leads among {', '.join(spec.LEADS)}, each once. Received {list(leads)}.")
+    return [spec.LEADS.index(lead) for lead in leads]
 
 
 def _page(size_mm: tuple[float, float]) -> tuple[Figure, Axes]:

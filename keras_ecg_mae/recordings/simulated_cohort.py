@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,15 @@ class SimulatedInstitution:
 
 
 def write_simulated_cohort(
-    recordings: Path, labels: Path, *, patients: int, institutions: int, prevalence: float, seed: int
+    recordings: Path,
+    labels: Path,
+    *,
+    patients: int,
+    institutions: int,
+    prevalence: float,
+    seed: int,
+    sizes: Sequence[tuple[int, int]] = (),
+    table_only: bool = False,
 ) -> int:
     """Writes `recordings/<institution>/<record_id>.hea` and `.dat`, and then the table.
 
@@ -74,6 +82,8 @@ def write_simulated_cohort(
         institutions: `institution_1` and so on.
         prevalence: share of each institution's patients with an ejection fraction under 40%.
         seed: the same cohort for the same seed.
+        sizes: patients and recordings of each institution, instead of `patients` and one to three visits each.
+        table_only: leave `recordings` alone, for a cohort of which only the table is wanted.
 
     Returns:
         The number of recordings.
@@ -90,24 +100,30 @@ def write_simulated_cohort(
         raise ConfigError(f"Expected a prevalence between 0 and 1. Received {prevalence}.")
     if seed < 0:
         raise ConfigError(f"Expected a seed of at least 0. Received {seed}.")
+    if sizes and (len(sizes) != institutions or any(not 1 <= few <= many for few, many in sizes)):
+        raise ConfigError(
+            f"Expected {institutions} pairs of patients and at least as many recordings. Received {list(sizes)}."
+        )
     cohort = [
-        draw_institution(index, (patients + institutions - 1 - index) // institutions, prevalence, seed)
-        for index in range(institutions)
+        draw_institution(index, people, prevalence, seed, records)
+        for index, (people, records) in enumerate(
+            sizes or [((patients + institutions - 1 - index) // institutions, None) for index in range(institutions)]
+        )
     ]
     total = sum(len(institution.patient) for institution in cohort)
     table = table_text(cohort)
     try:
         if labels.exists():
-            if table_stands(recordings, labels, cohort, table):
+            if table_stands(recordings, labels, cohort, table, table_only):
                 return total
             raise DatasetError(
                 f"{labels}: Expected no file here, or this very cohort's table. Received another; "
                 "remove it, or name another place for the simulated one."
             )
-        recordings.mkdir(parents=True, exist_ok=True)
-        labels.parent.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=total, desc="simulating", unit=" recordings", mininterval=1.0) as progress:
-            for index, institution in enumerate(cohort):
+        for folder in (labels.parent, *([] if table_only else [recordings])):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tqdm(total=total, desc="simulating", unit=" recordings", mininterval=1.0, disable=table_only) as progress:
+            for index, institution in enumerate([] if table_only else cohort):
                 write_institution(recordings / institution.name, institution, (seed, index), progress)
         unfinished = labels.with_name(labels.name + ".unfinished")
         unfinished.write_text(table, encoding="utf-8")
@@ -119,8 +135,10 @@ def write_simulated_cohort(
     return total
 
 
-def draw_institution(index: int, patients: int, prevalence: float, seed: int) -> SimulatedInstitution:
-    """The people of institution `index`, counted from 0.
+def draw_institution(
+    index: int, patients: int, prevalence: float, seed: int, recordings: int | None = None
+) -> SimulatedInstitution:
+    """The people of institution `index`, counted from 0; with `recordings`, as many, else one to three a patient.
 
     Its share of low ejection fractions is the prevalence, rounded up or down at random; how low they are, how many
     are mildly reduced (40% to 49%), and the age differ from institution to institution.
@@ -135,7 +153,10 @@ def draw_institution(index: int, patients: int, prevalence: float, seed: int) ->
         np.clip(rng.normal(61, 5, patients), 50, 78),
     )
     age = np.clip(rng.normal(mean_age + 4 * low, 13), 18, 95)
-    visits = rng.choice([1, 2, 3], size=patients, p=[0.62, 0.26, 0.12])
+    if recordings is None:
+        visits = rng.choice([1, 2, 3], size=patients, p=[0.62, 0.26, 0.12])
+    else:
+        visits = 1 + rng.multinomial(recordings - patients, np.full(patients, 1 / patients))
     patient = np.repeat(np.arange(patients), visits)
     return SimulatedInstitution(
         name=f"institution_{index + 1}",
@@ -195,10 +216,12 @@ def table_text(cohort: list[SimulatedInstitution]) -> str:
     return text.getvalue()
 
 
-def table_stands(recordings: Path, labels: Path, cohort: list[SimulatedInstitution], table: str) -> bool:
-    """Whether an earlier run wrote this very table and all its recordings."""
+def table_stands(
+    recordings: Path, labels: Path, cohort: list[SimulatedInstitution], table: str, table_only: bool
+) -> bool:
+    """Whether an earlier run wrote this very table, and all its recordings unless they are not wanted."""
     return labels.read_bytes() == table.encode() and all(
-        (recordings / institution.name / f"{record_id}.hea").is_file()
+        table_only or (recordings / institution.name / f"{record_id}.hea").is_file()
         for institution in cohort
         for record_id in institution.record_ids()
     )

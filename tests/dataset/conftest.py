@@ -15,7 +15,8 @@ import wfdb
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset import Manifest, read_manifest
-from keras_ecg_mae.dataset.manifest import Count, Shard
+from keras_ecg_mae.dataset.description import Count
+from keras_ecg_mae.dataset.manifest import Shard
 from keras_ecg_mae.dataset.schema import Metadata, encode
 from keras_ecg_mae.dataset.storage import sha256
 
@@ -138,6 +139,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         folder=str(folder),
         label_name="lvsd",
         external_institutions=(),
+        characteristics=(),
         counts=(Count("north", "train", 150, 50, 50, 50), Count("north", "validation", 20, 7, 7, 6)),
         shards=tuple(shards),
         rejected={},

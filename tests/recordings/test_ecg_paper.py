@@ -86,6 +86,30 @@ def test_reconstruction_shows_each_patch_once() -> None:
     assert np.ptp(filled_y) == pytest.approx(np.ptp(full) / 2)
 
 
+def test_two_leads_stand_further_apart_on_a_lower_page() -> None:
+    original, mask = ramp_ecg(), np.zeros(240)
+    mask[25] = 1  # lead II
+    figure = draw_reconstruction(original, ramp_ecg(0.5), mask, leads=("V5", "II"))
+    np.testing.assert_allclose(figure.get_size_inches() * 25.4, [420, 137])
+    assert [text for text in texts(figure) if text in spec.LEADS] == ["V5", "II"]
+    assert "Masked: 0% of the patches of all 12 leads removed" in texts(figure)
+    lines = traces(figure, 5000)
+    assert len(lines) == 2 * 4
+    for place, lead in enumerate(("V5", "II")):
+        whole = np.asarray(lines[4 * place].get_ydata(), float)
+        np.testing.assert_allclose(np.diff(whole), np.diff(original[spec.LEADS.index(lead)]) * 10, atol=1e-9)
+        assert np.median(whole) == pytest.approx(25 + 60 - 40 * place)
+    assert [np.isnan(np.asarray(line.get_ydata(), float)).sum() for line in lines[1::4]] == [0, 250]
+
+
+def test_a_tall_lead_that_is_not_shown_does_not_change_the_scale() -> None:
+    ecg_mv = ramp_ecg()
+    ecg_mv[11] *= 4
+    assert "12.5 mm/s    5 mm/mV    500 Hz" in texts(draw_reconstruction(ecg_mv, ecg_mv, np.zeros(240)))
+    shown = texts(draw_reconstruction(ecg_mv, ecg_mv, np.zeros(240), leads=("II", "V5")))
+    assert "12.5 mm/s    10 mm/mV    500 Hz" in shown
+
+
 def test_shades_are_the_removed_patches() -> None:
     mask = np.zeros(240)
     mask[25] = 1  # lead II, patch 5: from 2.5 to 3 s
@@ -127,6 +151,9 @@ def test_wrong_shapes() -> None:
         draw_reconstruction(ramp_ecg(), ramp_ecg()[:, :250], np.ones(240))
     with pytest.raises(ValueError, match=r"mask of shape \(240,\)"):
         draw_reconstruction(ramp_ecg(), ramp_ecg(), np.ones((12, 20)))
+    for leads in ((), ("II", "II"), ("II", "V7")):
+        with pytest.raises(ValueError, match="Expected leads among I, II"):
+            draw_reconstruction(ramp_ecg(), ramp_ecg(), np.ones(240), leads=leads)
 
 
 def test_threads_draw_the_same_page() -> None:

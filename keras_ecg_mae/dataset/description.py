@@ -1,0 +1,182 @@
+"""Who is in a cohort, counted from its table: by institution, split and label."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from keras_ecg_mae.errors import DatasetError
+
+LABELS: tuple[tuple[Literal["positive", "negative", "unlabelled"], float], ...] = (
+    ("positive", 1.0),
+    ("negative", 0.0),
+    ("unlabelled", np.nan),
+)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many of one institution are in one split.
+
+    Attributes:
+        institution: the institution.
+        split: the split.
+        patients: patients with a recording here.
+        positive: recordings with label 1.
+        negative: recordings with label 0.
+        unlabelled: recordings without a label.
+    """
+
+    institution: str
+    split: str
+    patients: int
+    positive: int
+    negative: int
+    unlabelled: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A number of each recording: of how many it is known, their mean and sample deviation (None where undefined)."""
+
+    known: int
+    mean: float | None
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Characteristics:
+    """Who is in a split of an institution, by label.
+
+    Attributes:
+        institution: the institution.
+        split: the split.
+        label: `"positive"`, `"negative"` or `"unlabelled"`.
+        recordings: how many.
+        patients: of how many patients; one with recordings of both labels counts with each.
+        age: in years, a recording.
+        lvef: ejection fraction in percent, a recording.
+        sex: recordings under each word that the table uses, `""` where it has none.
+    """
+
+    institution: str
+    split: str
+    label: Literal["positive", "negative", "unlabelled"]
+    recordings: int
+    patients: int
+    age: Distribution
+    lvef: Distribution
+    sex: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CohortDescription:
+    """Who is in a cohort: of a dataset, or of a table that was split without opening a recording.
+
+    Attributes:
+        label_name: what label 1 means: `"lvsd"`, or the name of the table's label column; empty without labels.
+        external_institutions: institutions that are tested on only.
+        counts: by institution and split.
+        characteristics: by institution, split and label.
+    """
+
+    label_name: str
+    external_institutions: tuple[str, ...]
+    counts: tuple[Count, ...]
+    characteristics: tuple[Characteristics, ...]
+
+    @property
+    def institutions(self) -> tuple[str, ...]:
+        """In alphabetical order, the internal ones first."""
+        names = {count.institution for count in self.counts}
+        return tuple(sorted(names, key=lambda name: (name in self.external_institutions, name)))
+
+    def count(self, split: str | None = None, *, labelled: bool | None = None, institution: str | None = None) -> int:
+        """Recordings of a split and an institution (each: all of them by default), labelled, unlabelled or both."""
+        chosen = self._chosen(split, institution)
+        with_label = sum(count.positive + count.negative for count in chosen)
+        without = sum(count.unlabelled for count in chosen)
+        return with_label + without if labelled is None else with_label if labelled else without
+
+    def positives(self, split: str | None = None, *, institution: str | None = None) -> int:
+        """Recordings with label 1."""
+        return sum(count.positive for count in self._chosen(split, institution))
+
+    def _chosen(self, split: str | None, institution: str | None) -> list[Count]:
+        return [
+            count for count in self.counts if split in (None, count.split) and institution in (None, count.institution)
+        ]
+
+
+def describe(rows: pd.DataFrame, label_name: str, external_institutions: tuple[str, ...]) -> CohortDescription:
+    """Counts a cohort.
+
+    Args:
+        rows: `cohort.Table.rows` with their `split`, those that count.
+        label_name, external_institutions: as in `CohortDescription`.
+    """
+    groups = list(rows.groupby(["institution", "split"], sort=True))
+    return CohortDescription(
+        label_name=label_name,
+        external_institutions=tuple(sorted(external_institutions)),
+        counts=tuple(_count(institution, split, group) for (institution, split), group in groups),
+        characteristics=tuple(
+            _characteristics(institution, split, label, chosen)
+            for (institution, split), group in groups
+            for label, value in LABELS
+            if not (chosen := group[group["label"].isna() if np.isnan(value) else group["label"] == value]).empty
+        ),
+    )
+
+
+def _count(institution: str, split: str, rows: pd.DataFrame) -> Count:
+    return Count(
+        institution=institution,
+        split=split,
+        patients=int(rows["patient_id"].nunique()),
+        positive=int((rows["label"] == 1).sum()),
+        negative=int((rows["label"] == 0).sum()),
+        unlabelled=int(rows["label"].isna().sum()),
+    )
+
+
+def _characteristics(
+    institution: str, split: str, label: Literal["positive", "negative", "unlabelled"], rows: pd.DataFrame
+) -> Characteristics:
+    return Characteristics(
+        institution=institution,
+        split=split,
+        label=label,
+        recordings=len(rows),
+        patients=int(rows["patient_id"].nunique()),
+        age=_distribution(rows["age"]),
+        lvef=_distribution(rows["lvef"]),
+        sex={str(word): int(count) for word, count in sorted(rows["sex"].value_counts().items())},
+    )
+
+
+def _distribution(values: pd.Series) -> Distribution:
+    known = values.dropna().to_numpy()
+    return Distribution(
+        known=len(known),
+        mean=float(known.mean()) if len(known) else None,
+        deviation=float(known.std(ddof=1)) if len(known) > 1 else None,
+    )
+
+
+def parse_description(path: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `CohortDescription` from JSON. Raises `DatasetError` where one is missing or another."""
+    try:
+        return {
+            "label_name": content["label_name"],
+            "external_institutions": tuple(content["external_institutions"]),
+            "counts": tuple(Count(**count) for count in content["counts"]),
+            "characteristics": tuple(
+                Characteristics(**{**part, "age": Distribution(**part["age"]), "lvef": Distribution(**part["lvef"])})
+                for part in content["characteristics"]
+            ),
+        }
+    except (KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: Expected the description of a cohort. Received other fields: {error}.") from error
