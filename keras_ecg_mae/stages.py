@@ -16,12 +16,14 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae import __version__
-from keras_ecg_mae.config import STAGES, Config
+from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, STAGES, Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch
+from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.evaluation.evaluate import Results, evaluate, format_results, read_results
 from keras_ecg_mae.flags import flag_lines
 from keras_ecg_mae.models.classifier import Classifier
+from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import enter_stage, mark_done, read_done, write_json, write_whole
 from keras_ecg_mae.serving.export import export_classifier
 from keras_ecg_mae.training.finetune import CLASSIFIER, check_labels, finetune
@@ -35,18 +37,22 @@ def begin_run(config: Config, manifest: Manifest) -> None:
 
     Raises:
         DatasetError: the dataset cannot serve a stage that is asked for.
+        RunError: the encoder to fine-tune is missing.
     """
     stages = config.training.stages
     if "pretrain" in stages:
         steps_per_epoch(manifest, config.pretraining.batch_size, labelled=False)
     if "finetune" in stages:
         check_labels(manifest)
-        steps_per_epoch(manifest, config.finetuning.batch_size, labelled=True)
+        settings, seed = config.finetuning, config.training.seed
+        steps_per_epoch(manifest, settings.batch_size, labelled=True, label_fraction=settings.label_fraction, seed=seed)
+        if settings.encoder != OWN_PRETRAINING:
+            _encoder(config)
     if "evaluate" in stages and not manifest.count("test", labelled=True):
         raise DatasetError(f"{manifest.path}: Expected labelled recordings in the split test. Received none.")
     run = Path(config.training.run)
     write_whole(run / "flags.txt", flag_lines(config))
-    packages = ("keras", "tensorflow", "keras-cv", "numpy")
+    packages = ("keras", "tensorflow", "numpy")
     write_json(
         run / "run.json",
         {
@@ -96,8 +102,16 @@ def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[s
         case "pretrain":
             return {**common, **asdict(config.model), **asdict(config.pretraining)}
         case "finetune":
-            pretrained = read_done(run / FOLDERS["pretrain"]) if config.finetuning.encoder == "pretrain" else None
-            return {**common, **asdict(config.model), **asdict(config.finetuning), "pretrain": pretrained}
+            pretrained = read_done(run / FOLDERS["pretrain"]) if config.finetuning.encoder == OWN_PRETRAINING else None
+            mae = asdict(config.mae_finetuning) if config.finetuning.recipe == "mae" else None
+            return {
+                **common,
+                **asdict(config.model),
+                **asdict(config.finetuning),
+                "mae": mae,
+                "pretrain": pretrained,
+                "encoder_sha256": _encoder_sha256(config),
+            }
     finetuned = read_done(run / FOLDERS["finetune"])
     if stage == "evaluate":
         return {"dataset": manifest.digest, "confidence": config.evaluation.confidence, "finetune": finetuned}
@@ -109,18 +123,28 @@ def _pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any
 
 
 def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-    encoder = config.finetuning.encoder
-    if encoder == "random":
-        return finetune(config, manifest, folder, None)
-    autoencoder = (
-        Path(config.training.run) / FOLDERS["pretrain"] / AUTOENCODER if encoder == "pretrain" else Path(encoder)
-    )
-    if not autoencoder.is_file():
+    return finetune(config, manifest, folder, _encoder(config))
+
+
+def _encoder(config: Config) -> Path | None:
+    """The file that fine-tuning starts from; None for random weights. Raises `RunError` where it is missing."""
+    name = config.finetuning.encoder
+    if name == RANDOM:
+        return None
+    path = Path(config.training.run) / FOLDERS["pretrain"] / AUTOENCODER if name == OWN_PRETRAINING else Path(name)
+    if not path.is_file():
         raise RunError(
-            f"{autoencoder}: Expected a pretrained autoencoder. Received no such file: run the stage pretrain first, "
+            f"{path}: Expected a pretrained encoder. Received no such file: run the stage pretrain first, "
             "or name one with --finetune_encoder."
         )
-    return finetune(config, manifest, folder, autoencoder)
+    return path
+
+
+def _encoder_sha256(config: Config) -> str | None:
+    """Of an encoder from elsewhere, so that another file under the same name is not taken for it."""
+    if config.finetuning.encoder in (OWN_PRETRAINING, RANDOM):
+        return None
+    return sha256(str(_encoder(config)))
 
 
 def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]:
@@ -159,7 +183,7 @@ def _evaluate_classifier(config: Config, manifest: Manifest, folder: Path, thres
     )
 
 
-def load_classifier(config: Config) -> Classifier:
+def load_classifier(config: Config) -> Classifier | CnnClassifier:
     """The run's fine-tuned classifier. Raises `RunError` where there is none."""
     path = Path(config.training.run) / FOLDERS["finetune"] / CLASSIFIER
     if not path.is_file():

@@ -1,61 +1,105 @@
-"""Fine-tuning of a pretrained encoder (Sawano et al., Methods, 'Fine-tuning')."""
+"""Fine-tuning of a pretrained encoder (Sawano et al., Methods, 'Fine-tuning'), and training of the baselines."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from sklearn.metrics import roc_auc_score
 from tensorboard.plugins.hparams import api as hparams
 
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch, training_batches
+from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch, training_batches
 from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pretrained_encoder
 from keras_ecg_mae.models.classifier import Classifier
+from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import mark_done, read_done
 from keras_ecg_mae.training.distribution import check_batch, make_strategy
 from keras_ecg_mae.training.loop import Batch, train, without_autoshard
 from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
+from keras_ecg_mae.training.published import load_published
+from keras_ecg_mae.training.weight_rules import weight_rules
 
 CLASSIFIER = "classifier.keras"
 BEST = "best.weights.h5"
+KERAS_FILE = ".keras"
 
 
-def finetune(config: Config, manifest: Manifest, folder: Path, autoencoder: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Trial:
+    """One training of the search over learning rates.
+
+    Attributes:
+        learning_rate: constant, or the peak.
+        epochs: at most.
+        patience: epochs without a lower validation loss before it is ended.
+    """
+
+    learning_rate: float
+    epochs: int
+    patience: int
+
+
+def trials(config: Config) -> list[Trial]:
+    """The trainings that `--finetune_recipe` asks for.
+
+    `paper`: one at each constant rate (Sawano et al.), ended early by the patience, which is ours. `mae`: one, to its
+    end, since its cosine is at 0 only there.
+    """
+    settings, mae = config.finetuning, config.mae_finetuning
+    if settings.recipe == "mae":
+        return [Trial(scaled_rate(mae.base_learning_rate, settings.batch_size), mae.epochs, mae.epochs)]
+    return [Trial(rate, settings.epochs, settings.patience) for rate in settings.learning_rates]
+
+
+def finetune(config: Config, manifest: Manifest, folder: Path, encoder: Path | None) -> dict[str, Any]:
     """Fine-tunes at every learning rate and keeps the weights of the lowest validation loss over all.
 
     Args:
         config: the settings.
         manifest: the dataset.
         folder: for `classifier.keras`, and one folder a learning rate with its log, checkpoints and best weights.
-        autoencoder: the pretrained `autoencoder.keras`, or None for random weights.
+        encoder: a pretrained `autoencoder.keras`, weights in the published naming, or None for random weights.
 
     Returns:
-        What `done.json` holds: the learning rate and epoch that won, its validation loss, and each rate's.
+        What `done.json` holds: the learning rate and epoch that won, its validation loss, each rate's, and how many
+        labelled recordings were learnt from.
 
     Raises:
         DatasetError: training or validation split without both labels. RunError: the pretrained encoder is of another
             shape or normalisation, or the loss is not finite.
     """
     check_labels(manifest)
+    labelled = manifest.count("train", labelled=True)
+    if config.finetuning.label_fraction < 1:
+        used = labelled_patients(manifest, config.finetuning.label_fraction, config.training.seed)
+        labelled = used.recordings
+        logging.info(
+            "Learning from %d labelled recordings, %d of them positive, of %d patients.",
+            used.recordings,
+            used.positives,
+            len(used.keys),
+        )
     strategy = make_strategy(config.training.strategy)
     check_batch("finetune_batch_size", config.finetuning.batch_size, strategy)
     results = []
-    for rate in config.finetuning.learning_rates:
-        rate_folder = folder / f"{rate:g}"
-        result = read_done(rate_folder) or _finetune_at(rate, config, manifest, rate_folder, autoencoder, strategy)
-        results.append(result)
+    for trial in trials(config):
+        trial_folder = folder / f"{trial.learning_rate:g}"
+        results.append(read_done(trial_folder) or _run(trial, config, manifest, trial_folder, encoder, strategy))
     best = min(results, key=lambda result: result["validation_loss"])
     with tf.device("CPU"):
         # In float32, whatever was trained in: evaluation and serving then compute the same on every device.
-        model = _classifier(config, None, precision="float32")
+        model = _build(config, precision="float32")
         model.load_weights(folder / f"{best['learning_rate']:g}" / BEST)
         model.save(folder / CLASSIFIER)
-    done = {**best, "learning_rates": results}
+    done = {**best, "learning_rates": results, "labelled_recordings": labelled}
     mark_done(folder, done)
     return done
 
@@ -71,22 +115,37 @@ def check_labels(manifest: Manifest) -> None:
             )
 
 
-def _classifier(config: Config, autoencoder: Path | None, precision: str) -> Classifier:
+def _build(config: Config, precision: str) -> Classifier | CnnClassifier:
+    """The architecture that the settings name, with fresh weights."""
     settings = config.model
+    if settings.architecture == "cnn":
+        return CnnClassifier(normalization=settings.normalization, name="classifier", dtype=precision)
     model = build_classifier(
         ARCHITECTURES[settings.size].encoder,
         normalization=settings.normalization,
         pooling=settings.pooling,
-        drop_path=config.finetuning.drop_path,
+        drop_path=_drop_path(config),
         dtype=precision,
     )
-    if autoencoder is not None:
-        pretrained = load_autoencoder(autoencoder)
-        try:
-            load_pretrained_encoder(model, pretrained)
-        except ValueError as error:
-            raise RunError(f"{autoencoder}: {error}") from error
+    model.encoder.trainable = config.finetuning.trained == "all"
+    model.norm.trainable = config.finetuning.trained != "head"
     return model
+
+
+def _drop_path(config: Config) -> float:
+    """A frozen encoder is used as it will be used later: whole."""
+    by_recipe = config.finetuning.recipe == "mae" and config.finetuning.trained == "all"
+    return config.mae_finetuning.drop_path if by_recipe else 0.0
+
+
+def _load_encoder(model: Classifier, path: Path, transfer: Literal["encoder", "blocks"]) -> None:
+    if path.suffix != KERAS_FILE:
+        load_published(path, model, transfer)
+        return
+    try:
+        load_pretrained_encoder(model, load_autoencoder(path))
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from error
 
 
 def load_autoencoder(path: Path) -> MaskedAutoencoder:
@@ -100,36 +159,49 @@ def load_autoencoder(path: Path) -> MaskedAutoencoder:
     return model
 
 
-def _finetune_at(
-    rate: float,
+def _run(
+    trial: Trial,
     config: Config,
     manifest: Manifest,
     folder: Path,
-    autoencoder: Path | None,
+    encoder: Path | None,
     strategy: tf.distribute.Strategy,
 ) -> dict[str, Any]:
-    settings = config.finetuning
+    settings, mae = config.finetuning, config.mae_finetuning
     folder.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(config.training.seed)
+    seed, fraction = config.training.seed, settings.label_fraction
+    steps = steps_per_epoch(manifest, settings.batch_size, labelled=True, label_fraction=fraction, seed=seed)
+    drop_path = _drop_path(config)
+    keras.utils.set_random_seed(seed)
     with strategy.scope():
-        model = _classifier(config, autoencoder, config.training.precision)
-        optimizer = keras.optimizers.Adam(rate)
+        model = _build(config, config.training.precision)
+        if encoder is not None:
+            _load_encoder(model, encoder, settings.transfer)
+        if settings.recipe == "mae":
+            schedule = WarmupCosine(trial.learning_rate, round(mae.warmup_epochs * steps), trial.epochs * steps)
+            rules = weight_rules(model, mae.layer_decay)
+            optimizer = AdamW(schedule, rules, weight_decay=mae.weight_decay, beta_1=0.9, beta_2=0.999)
+        else:
+            optimizer = keras.optimizers.Adam(trial.learning_rate)
 
     def losses(batch: Batch) -> tf.Tensor:
-        logits = model(batch["ecg"], training=True)
+        noise = {"path_noise": batch["path_noise"]} if drop_path else {}
+        logits = model(batch["ecg"], training=True, **noise)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=logits)
 
     def batches_from(epoch: int) -> tf.data.Dataset:
         batches = training_batches(
             manifest,
             batch_size=settings.batch_size,
-            epochs=settings.epochs,
+            epochs=trial.epochs,
             first_epoch=epoch,
-            seed=config.training.seed,
+            seed=seed,
             labelled=True,
+            label_fraction=fraction,
             time_shift=settings.time_shift,
+            path_noise=model.encoder.depth if drop_path else 0,
         )
-        return without_autoshard(batches, ("ecg", "label"))
+        return without_autoshard(batches, ("ecg", "label", *(["path_noise"] if drop_path else [])))
 
     held_out = evaluation_batches(
         manifest, ["validation"], batch_size=config.evaluation.evaluate_batch_size, labelled=True
@@ -146,26 +218,28 @@ def _finetune_at(
         if scalars["validation_loss"] < best_loss:
             _save_weights(model, folder / BEST)
             best_epoch = epoch
-        return epoch - best_epoch >= settings.patience
+        return epoch - best_epoch >= trial.patience
 
     log = train(
-        title=f"finetune {rate:g}",
+        title=f"finetune {trial.learning_rate:g}",
         model=model,
         optimizer=optimizer,
         losses=losses,
         batches_from=batches_from,
         epoch_end=epoch_end,
         strategy=strategy,
-        epochs=settings.epochs,
-        steps_per_epoch=steps_per_epoch(manifest, settings.batch_size, labelled=True),
+        epochs=trial.epochs,
+        steps_per_epoch=steps,
         batch_size=settings.batch_size,
         folder=folder,
         checkpoint_minutes=config.training.checkpoint_minutes,
     )
     epoch, loss = _best(log.rows)
-    result = {"learning_rate": rate, "epoch": epoch, "validation_loss": loss, "epochs": len(log.rows)}
+    result = {"learning_rate": trial.learning_rate, "epoch": epoch, "validation_loss": loss, "epochs": len(log.rows)}
     with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default(step=0):
-        hparams.hparams({"learning_rate": rate, "batch_size": settings.batch_size})
+        hparams.hparams(
+            {"learning_rate": trial.learning_rate, "batch_size": settings.batch_size, "recipe": settings.recipe}
+        )
         tf.summary.scalar("best_validation_loss", loss)
     mark_done(folder, result)
     return result
@@ -179,7 +253,7 @@ def _best(rows: list[dict[str, float]]) -> tuple[int, float]:
     return int(best["epoch"]), best["validation_loss"]
 
 
-def _save_weights(model: Classifier, path: Path) -> None:
+def _save_weights(model: keras.Model, path: Path) -> None:
     partial = path.with_name(f"partial.{BEST}")  # Keras insists on the ending
     model.save_weights(partial)
     os.replace(partial, path)

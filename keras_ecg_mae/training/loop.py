@@ -63,7 +63,9 @@ def train(
     with strategy.scope():  # before the checkpoint is read: what is not there cannot be restored
         optimizer.build(model.trainable_variables)
     finished = tf.Variable(0, dtype=tf.int64, trainable=False, name="finished_epochs")
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, finished_epochs=finished)
+    # The weights by themselves: of a model, tf.train.Checkpoint leaves out the layers that Keras keeps in lists.
+    weights = [variable.value for variable in model.variables]
+    checkpoint = tf.train.Checkpoint(weights=weights, optimizer=optimizer, finished_epochs=finished)
     saves = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2)
     if saves.latest_checkpoint:
         checkpoint.restore(saves.latest_checkpoint).assert_consumed()

@@ -1,10 +1,21 @@
-"""The pretraining recipe's optimizer and learning rate (He et al. 2022, table 8)."""
+"""The optimizer and the learning rate of the masked-autoencoder recipes (He et al. 2022, tables 8 and 9)."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_ecg_mae.training.weight_rules import WeightRule
+
+RECORDS_OF_BASE_RATE = 256
+EPSILON = 1e-8  # PyTorch's default, with which the recipe was run; Keras' own is 1e-7
+
+
+def scaled_rate(base_learning_rate: float, batch_size: int) -> float:
+    """The peak learning rate of a batch: linear scaling (Goyal et al. 2017), as He et al. 2022 have it."""
+    return base_learning_rate * batch_size / RECORDS_OF_BASE_RATE
 
 
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
@@ -28,23 +39,42 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
 
 
-class AdamW(keras.optimizers.AdamW):
-    """AdamW as Loshchilov and Hutter 2019 (algorithm 2) write it, with epsilon beside the bias-corrected root.
+class AdamW(keras.optimizers.Adam):
+    """AdamW as Loshchilov and Hutter 2019 (algorithm 2) write it, each weight by its own rule.
 
-    Keras adds epsilon to the root before the correction, which at step t is sqrt(1 - beta_2^t) times as much; the
-    recipe was run with the former. Weights with fewer than two dimensions (biases, norms) do not decay.
+    Keras' own adds epsilon to the root before the bias correction, which at step t is sqrt(1 - beta_2^t) times as
+    much, and decays every weight at the rate of all. Here epsilon stands beside the corrected root, and a weight's
+    rule says whether it decays and scales its learning rate and its decay alike.
+
+    Args:
+        rules: one a weight, in the order in which the optimizer is built on them: `weight_rules.weight_rules`.
     """
 
+    def __init__(
+        self, learning_rate: Any, rules: Sequence[WeightRule], *, weight_decay: float, beta_1: float, beta_2: float
+    ):
+        super().__init__(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=EPSILON)
+        self.rules, self.decay = rules, weight_decay
+
     def build(self, variables: list[keras.Variable]) -> None:
-        if not self.built:
-            self.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+        if len(variables) != len(self.rules):
+            raise ValueError(f"Expected {len(self.rules)} weights, one a rule. Received {len(variables)}.")
         super().build(variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
+        rule, momentum, velocity = self.rules[index], self._momentums[index], self._velocities[index]
+        rate = learning_rate * rule.rate_scale
         step = ops.cast(self.iterations + 1, "float32")
         self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
         self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
-        root = ops.sqrt(velocity) / ops.sqrt(1 - self.beta_2**step)
-        self.assign_sub(variable, learning_rate / (1 - self.beta_1**step) * momentum / (root + self.epsilon))
+        root = ops.sqrt(velocity / _bias_correction(self.beta_2, step))
+        change = rate / _bias_correction(self.beta_1, step) * momentum / (root + self.epsilon)
+        if rule.decays:
+            change += rate * self.decay * variable
+        self.assign_sub(variable, change)
+
+
+def _bias_correction(beta: float, step: Any) -> Any:
+    """1 - beta^step. Written like that, float32 would lose five of its seven digits at beta = 0.999 and step 1."""
+    return -ops.expm1(step * math.log(beta)) if beta else 1.0

@@ -14,28 +14,31 @@ from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_e
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
 from keras_ecg_mae.run_folder import mark_done, write_whole
+from keras_ecg_mae.spec import LEADS
 from keras_ecg_mae.training.distribution import check_batch, make_strategy
 from keras_ecg_mae.training.loop import Batch, train, without_autoshard
 from keras_ecg_mae.training.metrics_log import MetricsLog
-from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine
+from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
+from keras_ecg_mae.training.published import load_published
+from keras_ecg_mae.training.weight_rules import weight_rules
 
 AUTOENCODER = "autoencoder.keras"
-PICTURE = "reconstruction.png"
-RECORDS_OF_BASE_RATE = 256
-EPSILON = 1e-8
+# Sawano et al., figures 3 and 1.
+PICTURES = {"reconstruction.png": LEADS, "reconstruction_II_V5.png": ("II", "V5")}
 
 
 def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
     """Pretrains into `folder` and marks it done.
 
-    Leaves `autoencoder.keras`, `reconstruction.png`, `metrics.csv`, `tensorboard/` and `checkpoints/`.
+    Leaves `autoencoder.keras`, the pictures `PICTURES`, `metrics.csv`, `tensorboard/` and `checkpoints/`.
 
     Returns:
         What `done.json` holds: weights of encoder and decoder, steps, and the last validation's errors as shares of
         the recordings' variance (`models.autoencoder.reconstruction_errors`).
 
     Raises:
-        DatasetError: fewer recordings than a batch. RunError: the loss is not finite.
+        DatasetError: fewer recordings than a batch. RunError: the loss is not finite, or the initial weights cannot be
+            loaded.
     """
     settings, model_settings = config.pretraining, config.model
     strategy = make_strategy(config.training.strategy)
@@ -50,16 +53,18 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
             normalize_target=model_settings.normalize_target,
             dtype=config.training.precision,
         )
+        if settings.initial_weights:
+            load_published(Path(settings.initial_weights), model)
         optimizer = AdamW(
             WarmupCosine(
-                settings.base_learning_rate * settings.batch_size / RECORDS_OF_BASE_RATE,
+                scaled_rate(settings.base_learning_rate, settings.batch_size),
                 round(settings.warmup_epochs * steps),
                 settings.epochs * steps,
             ),
+            weight_rules(model),
             weight_decay=settings.weight_decay,
             beta_1=settings.beta_1,
             beta_2=settings.beta_2,
-            epsilon=EPSILON,
         )
 
     encoder_weights, decoder_weights = model.encoder.count_params(), model.decoder.count_params()
@@ -104,9 +109,9 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
             errors = [validate(batch["ecg"], batch["mask_noise"]) for batch in held_out]
             for name in errors[0]:
                 scalars[f"validation_{name}"] = float(np.mean(np.concatenate([part[name] for part in errors])))
-            png = reconstruction_picture(model, held_out)
-            write_whole(folder / PICTURE, png)
-            log.picture("reconstruction", (epoch + 1) * steps, png)
+            for name, png in reconstruction_pictures(model, held_out).items():
+                write_whole(folder / name, png)
+                log.picture(Path(name).stem, (epoch + 1) * steps, png)
         return False
 
     log = train(
@@ -134,9 +139,10 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
     return result
 
 
-def reconstruction_picture(model: MaskedAutoencoder, batches: tf.data.Dataset) -> bytes:
-    """The first recording's original, masked and reconstructed leads on ECG paper, as PNG (Sawano et al., figure 3)."""
+def reconstruction_pictures(model: MaskedAutoencoder, batches: tf.data.Dataset) -> dict[str, bytes]:
+    """The first recording's original, masked and reconstructed leads on ECG paper, a PNG for each of `PICTURES`."""
     batch = next(iter(batches))
     ecg, noise = batch["ecg"][:1], batch["mask_noise"][:1]
     reconstructed, mask = model.reconstruct(ecg, noise)
-    return to_png(draw_reconstruction(ecg[0].numpy(), np.asarray(reconstructed[0]), np.asarray(mask[0])))
+    shown = ecg[0].numpy(), np.asarray(reconstructed[0]), np.asarray(mask[0])
+    return {name: to_png(draw_reconstruction(*shown, leads=leads)) for name, leads in PICTURES.items()}

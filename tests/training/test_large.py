@@ -9,6 +9,7 @@ from keras_ecg_mae.models.autoencoder import reconstruction_loss
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder, build_classifier
 from keras_ecg_mae.training.loop import Losses, compiled_steps
 from keras_ecg_mae.training.optimizers import AdamW
+from keras_ecg_mae.training.weight_rules import weight_rules
 
 BATCH = 2
 
@@ -30,7 +31,9 @@ def test_the_autoencoder_takes_a_step() -> None:
     model = build_autoencoder(ARCHITECTURES["large"], normalization="record", mask_ratio=0.75, normalize_target=False)
     before = np.asarray(model.encoder.blocks[-1].mlp_2.kernel)
     loss = step(
-        model, AdamW(1e-3), lambda batch: reconstruction_loss(model(batch["ecg"], batch["mask_noise"], training=True))
+        model,
+        AdamW(1e-3, weight_rules(model), weight_decay=0.05, beta_1=0.9, beta_2=0.95),
+        lambda batch: reconstruction_loss(model(batch["ecg"], batch["mask_noise"], training=True)),
     )
     assert 0.5 < loss < 5
     moved = np.abs(np.asarray(model.encoder.blocks[-1].mlp_2.kernel) - before)

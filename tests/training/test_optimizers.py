@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
-from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine
+from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
+from keras_ecg_mae.training.weight_rules import WeightRule
 
 
 def test_learning_rate_by_eye() -> None:
@@ -24,25 +26,36 @@ def test_without_warm_up_the_first_step_has_the_peak() -> None:
     assert float(WarmupCosine(1e-3, 0, 10)(0)) == np.float32(1e-3)
 
 
-def test_steps_are_those_of_loshchilov_and_hutter() -> None:
+def test_steps_are_those_of_loshchilov_and_hutter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras_ecg_mae.training.optimizers.EPSILON", 1e-3)  # a large one tells its two places apart
     generator = np.random.default_rng(0)
     kernel, bias = generator.normal(size=(3, 4)), generator.normal(size=4)
     variables = [keras.Variable(kernel, dtype="float32"), keras.Variable(bias, dtype="float32")]
-    optimizer = AdamW(1e-2, weight_decay=0.1, beta_1=0.9, beta_2=0.95, epsilon=1e-3)
+    rules = [WeightRule(decays=True, rate_scale=0.5), WeightRule(decays=False)]
+    optimizer = AdamW(1e-2, rules, weight_decay=0.1, beta_1=0.9, beta_2=0.95)
     optimizer.build(variables)
     oracle: list[dict[str, Any]] = [
-        {"x": kernel.copy(), "m": 0.0, "v": 0.0, "decay": 0.1},
-        {"x": bias.copy(), "m": 0.0, "v": 0.0, "decay": 0.0},  # one dimension: does not decay
+        {"x": kernel.copy(), "m": 0.0, "v": 0.0, "rate": 0.5e-2, "decay": 0.1},
+        {"x": bias.copy(), "m": 0.0, "v": 0.0, "rate": 1e-2, "decay": 0.0},
     ]
     for step in range(1, 6):
         gradients = [generator.normal(size=(3, 4)) * 1e-3, generator.normal(size=4) * 1e-3]
         optimizer.apply([keras.ops.convert_to_tensor(g, "float32") for g in gradients], variables)
         for state, gradient in zip(oracle, gradients, strict=True):
-            state["x"] = state["x"] * (1 - 1e-2 * state["decay"])
+            state["x"] = state["x"] * (1 - state["rate"] * state["decay"])
             state["m"] = 0.9 * state["m"] + 0.1 * gradient
             state["v"] = 0.95 * state["v"] + 0.05 * gradient**2
             m, v = state["m"] / (1 - 0.9**step), state["v"] / (1 - 0.95**step)
-            # A large epsilon tells its two placements apart.
-            state["x"] = state["x"] - 1e-2 * m / (np.sqrt(v) + 1e-3)
+            state["x"] = state["x"] - state["rate"] * m / (np.sqrt(v) + 1e-3)
     for variable, state in zip(variables, oracle, strict=True):
         assert np.allclose(np.asarray(variable), state["x"], atol=1e-6)
+
+
+def test_another_number_of_weights_than_rules_is_refused() -> None:
+    optimizer = AdamW(1e-2, [WeightRule(decays=True)], weight_decay=0.1, beta_1=0.9, beta_2=0.95)
+    with pytest.raises(ValueError, match=r"Expected 1 weights, one a rule. Received 2"):
+        optimizer.build([keras.Variable([1.0]), keras.Variable([1.0])])
+
+
+def test_the_rate_of_a_batch() -> None:
+    assert scaled_rate(1.5e-4, 1024) == pytest.approx(6e-4)

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,27 +84,6 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(
         assert np.array_equal(ours, theirs)
     one, other = (rows(tmp_path / name / "metrics.csv") for name in ("whole", "killed"))
     assert [row["loss"] for row in one] == [row["loss"] for row in other]
-
-
-def test_two_replicas_learn_what_one_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    pretrain(tiny_config, simulated, tmp_path / "one")
-    script = f"""
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from dataclasses import replace
-from pathlib import Path
-from keras_ecg_mae.config import *
-from keras_ecg_mae.dataset import read_manifest
-from keras_ecg_mae.training.pretrain import pretrain
-config = {tiny_config!r}
-config = replace(config, training=replace(config.training, strategy="mirrored"))
-pretrain(config, read_manifest({simulated.folder!r}), Path({str(tmp_path / "two")!r}))
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
-    one, two = (rows(tmp_path / name / "metrics.csv") for name in ("one", "two"))
-    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
-    assert two[1]["validation_error"] == pytest.approx(one[1]["validation_error"], rel=1e-4)
 
 
 def test_finetuning_keeps_the_lowest_validation_loss_over_all_rates(
