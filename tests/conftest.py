@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,3 +63,68 @@ def tiny_config(simulated: "Manifest", tmp_path: Path) -> "Config":
         finetuning=Finetuning(epochs=2, batch_size=8, learning_rates=(1e-3, 3e-4)),
         export=Export(saved_models=str(tmp_path / "saved_models"), name="test"),
     )
+
+
+@pytest.fixture
+def made_run(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the folder of a finished run with made-up predictions.
+
+    Of four institutions a to d, the external ones are tested on whole, the others on part of their ECGs. Runs of one
+    dataset hold the same records with the same labels; `gain` separates the labels further, `seed` varies the rest.
+    """
+
+    def make(
+        name: str,
+        *flags: str,
+        dataset: str = "dataset1",
+        external: tuple[str, ...] = ("b", "c", "d"),
+        gain: float = 0.0,
+        seed: int = 0,
+        label_name: str = "lvsd",
+    ) -> Path:
+        import hashlib
+
+        import numpy as np
+
+        from keras_ecg_mae.evaluation.evaluate import evaluate
+        from keras_ecg_mae.run_folder import mark_done, write_json, write_whole
+
+        run, ecgs = tmp_path / name, 400
+        shared, own = np.random.default_rng(1), np.random.default_rng(seed + 10)
+        label = shared.integers(0, 2, ecgs)
+        patient = np.arange(ecgs) // 2
+        institution = np.array(list("abcd"))[patient % 4]
+        score = (1 + gain) * label + shared.normal(size=ecgs) + 0.5 * own.normal(size=ecgs)
+        validation = ~np.isin(institution, external) & (patient < 60)
+        batch = {
+            "ecg": score[:, None, None],
+            "label": label,
+            "record_id": np.array([f"r{index}" for index in range(ecgs)]),
+            "patient_key": np.array([f"p{number}" for number in patient]),
+            "institution": institution,
+            "split": np.where(validation, "validation", "test"),
+        }
+        evaluate(
+            lambda ecg: 1 / (1 + np.exp(-ecg[:, 0, 0])),
+            [batch],
+            run / "evaluation",
+            external_institutions=external,
+            label_name=label_name,
+            confidence=0.95,
+        )
+        mark_done(run / "evaluation", {})
+        sha256 = hashlib.sha256(dataset.encode()).hexdigest()
+        write_json(run / "evaluation" / "settings.json", {"dataset": sha256})
+        write_whole(run / "flags.txt", "\n".join(["# Run", f"--run={run}", *flags]) + "\n")
+        write_json(
+            run / "run.json",
+            {
+                "began": "2026-01-02T03:04:05+00:00",
+                "version": "0.1.0",
+                "git_revision": "0123abc-dirty",
+                "dataset": {"folder": f"missing/{dataset}", "sha256": sha256, "recordings": 400},
+            },
+        )
+        return run
+
+    return make

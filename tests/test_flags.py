@@ -125,7 +125,7 @@ def test_the_papers_settings_are_those_of_the_paper(monkeypatch: pytest.MonkeyPa
         assert config.training.precision == "mixed_bfloat16"
 
 
-@pytest.mark.parametrize("command", ["simulate", "prepare", "train", "evaluate", "export", "predict"])
+@pytest.mark.parametrize("command", ["simulate", "prepare", "train", "evaluate", "export", "predict", "report"])
 def test_help_says_what_the_command_does_and_lists_its_flags(command: str) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", f"keras_ecg_mae.{command}", "--help"],
@@ -136,6 +136,12 @@ def test_help_says_what_the_command_does_and_lists_its_flags(command: str) -> No
     )
     assert f"python -m keras_ecg_mae.{command} --" in answer.stdout
     shown = set(re.findall(r"--(?:\[no\])?(\w+)", answer.stdout))
-    expected = {"predict": "model", "train": "pretrain_epochs", "export": "name", "evaluate": "confidence"}
+    expected = {
+        "predict": "model",
+        "train": "pretrain_epochs",
+        "export": "name",
+        "evaluate": "confidence",
+        "report": "report_output",
+    }
     assert expected.get(command, "recordings") in shown
     assert ("size" in shown) == (command == "train")

@@ -38,6 +38,27 @@ class Auroc:
 
 
 @dataclass(frozen=True)
+class AurocDifference:
+    """AUROC of one set of probabilities minus that of another one for the same ECGs.
+
+    Attributes:
+        difference: in [-1, 1]; None where the AUROCs are undefined.
+        low: lower bound of the interval; None where there is no standard error.
+        high: upper bound of the interval; None where there is no standard error.
+        p_value: two-sided, of the hypothesis that the AUROCs are equal; None where there is no standard error.
+        standard_error: of the difference; None where it cannot be estimated from these ECGs.
+        undefined: why something is None; empty where nothing is.
+    """
+
+    difference: float | None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    standard_error: float | None = None
+    undefined: str = ""
+
+
+@dataclass(frozen=True)
 class Proportion:
     """`count` of `total` ECGs with Wilson's interval; the three numbers are None when `total` is 0."""
 
@@ -75,12 +96,8 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, c
     the sample sizes: a score interval, so it has width there too.
     """
     positive = np.asarray(labels) == 1
-    ecgs_positive, ecgs_negative = int(positive.sum()), int((~positive).sum())
-    if ecgs_positive == 0 or ecgs_negative == 0:
-        missing = " or ".join(
-            word for word, count in (("positive", ecgs_positive), ("negative", ecgs_negative)) if count == 0
-        )
-        return Auroc(None, undefined=f"no {missing} ECG")
+    if missing := _missing(positive):
+        return Auroc(None, undefined=missing)
     components = _structural_components(positive, np.asarray(probabilities, dtype=np.float64))
     area = float(components[positive].mean())
 
@@ -99,6 +116,44 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, c
     half_width = float(student_t.ppf(0.5 + confidence / 2, freedom)) * error / (area * (1 - area))
     odds, factor = area / (1 - area), float(np.exp(-min(half_width, 700.0)))
     return Auroc(area, odds * factor / (1 + odds * factor), odds / (odds + factor), error, "logit")
+
+
+def auroc_difference(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray, confidence: float = 0.95
+) -> AurocDifference:
+    """AUROC of `first` minus AUROC of `second`, two probabilities of the same ECGs, with interval and p-value.
+
+    The test of two correlated curves of DeLong et al., Biometrics 44 (1988): an area's structural components add up,
+    so those of the difference are their differences, and their variance holds the covariance of the two areas. They
+    are summed by patient as in Obuchowski, Biometrics 53 (1997); with one ECG a patient it is DeLong's test. As there,
+    the difference over its standard error is taken as normal: where nothing differs, with 9 positive patients in 30
+    and three ECGs a patient, 7% of p-values fell under 0.05, and 5% with 24 positive ones in 80.
+    """
+    positive = np.asarray(labels) == 1
+    if missing := _missing(positive):
+        return AurocDifference(None, undefined=missing)
+    components = _structural_components(positive, np.asarray(first, dtype=np.float64))
+    components -= _structural_components(positive, np.asarray(second, dtype=np.float64))
+    difference = float(components[positive].mean())
+    keys = np.unique(patients, return_inverse=True)[1].reshape(-1)
+    for name, which in (("positive", positive), ("negative", ~positive)):
+        if len(np.unique(keys[which])) == 1:
+            return AurocDifference(difference, undefined=f"a single {name} patient")
+    variance, _ = _clustered_variance(positive, components, keys, difference)
+    if variance <= _SMALLEST_VARIANCE:
+        return AurocDifference(difference, undefined="no variance between patients")
+    error = float(np.sqrt(variance))
+    half_width = float(norm.ppf(0.5 + confidence / 2)) * error
+    p_value = 2 * float(norm.sf(abs(difference) / error))
+    return AurocDifference(
+        difference, max(difference - half_width, -1.0), min(difference + half_width, 1.0), p_value, error
+    )
+
+
+def _missing(positive: np.ndarray) -> str:
+    """Why there is no AUROC; empty where both labels occur."""
+    words = [word for word, which in (("positive", positive), ("negative", ~positive)) if not which.any()]
+    return f"no {' or '.join(words)} ECG" if words else ""
 
 
 def _clustered_variance(

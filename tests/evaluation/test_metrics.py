@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from keras_ecg_mae.evaluation.metrics import (
     auprc,
     auroc,
+    auroc_difference,
     brier_score,
     operating_point,
     proportion,
@@ -192,6 +193,149 @@ def test_a_hundred_thousand_predictions_take_under_a_second() -> None:
     start = time.perf_counter()
     auroc(labels, scores, generator.integers(0, 50_000, 100_000))
     assert time.perf_counter() - start < 1
+
+
+# DeLong et al. (1988), ovarian cancer: albumin, total protein, Krebs-Goplerud score and outcome of the 43 patients
+# without a missing value, as SAS/STAT's documentation of PROC LOGISTIC reprints them.
+OVARIAN = """
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1  3.8 5.7 5 1
+3.7 6.7 6 1   3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0
+4.0 6.6 6 0   3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1  3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1
+4.3 6.5 4 1   3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1
+2.9 5.7 9 0   2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("column", "difference", "error", "p_value"),
+    # Computed with MLstatkit 0.1.91, which shares no code with this package.
+    [(0, 0.0107527, 0.0953436, 0.9102063472), (1, -0.0779570, 0.1046096, 0.4561397075)],
+)
+def test_difference_is_delongs_on_delongs_data(column: int, difference: float, error: float, p_value: float) -> None:
+    data = np.array(OVARIAN.split(), float).reshape(43, 4)
+    result = auroc_difference(data[:, 3], data[:, column], -data[:, 2], np.arange(43))
+    assert result.difference == pytest.approx(difference, abs=1e-7)
+    assert result.standard_error == pytest.approx(error, abs=1e-7)
+    assert result.p_value == pytest.approx(p_value, abs=1e-9)
+    assert result.low == pytest.approx(difference - 1.959964 * error, abs=1e-6)
+    assert result.high == pytest.approx(difference + 1.959964 * error, abs=1e-6)
+    assert result.undefined == ""
+
+
+def slow_difference(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray
+) -> tuple[float, float]:
+    """Difference and variance from every pair of ECGs: each patient's share of the difference of the areas."""
+    positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+
+    def kernel(scores: np.ndarray, i: int, j: int) -> float:
+        return float(np.heaviside(scores[i] - scores[j], 0.5))
+
+    pairs = np.array([[kernel(first, i, j) - kernel(second, i, j) for j in negatives] for i in positives])
+    difference = pairs.mean()
+    by_positive = {q: (pairs[patients[positives] == q] - difference).mean(axis=1).sum() for q in set(patients)}
+    by_negative = {q: (pairs[:, patients[negatives] == q] - difference).mean(axis=0).sum() for q in set(patients)}
+    counts = (len(set(patients[positives])), len(set(patients[negatives])), len(set(patients)))
+    terms = (
+        sum(value**2 for value in by_positive.values()) / len(positives) ** 2,
+        sum(value**2 for value in by_negative.values()) / len(negatives) ** 2,
+        2 * sum(by_positive[q] * by_negative[q] for q in by_positive) / (len(positives) * len(negatives)),
+    )
+    return difference, sum(term * count / (count - 1) for term, count in zip(terms, counts, strict=True))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), min_size=5, max_size=25
+    )
+)
+def test_difference_equals_the_slow_formula_with_ties_and_patients(rows: list[tuple[int, int, int, int]]) -> None:
+    labels, first, second, patients = (np.array(column) for column in zip(*rows, strict=True))
+    result = auroc_difference(labels, first, second, patients)
+    if len(set(labels.tolist())) < 2:
+        assert (result.difference, result.p_value) == (None, None)
+        assert result.undefined.startswith("no ")
+        return
+    assert result.difference == pytest.approx(roc_auc_score(labels, first) - roc_auc_score(labels, second), abs=1e-12)
+    if min(len(set(patients[labels == label].tolist())) for label in (0, 1)) == 1:
+        assert result.undefined in ("a single positive patient", "a single negative patient")
+        return
+    difference, variance = slow_difference(labels, first, second, patients)
+    if result.p_value is None:
+        assert variance < 1e-15
+        assert result.undefined == "no variance between patients"
+        return
+    assert result.standard_error is not None
+    assert result.standard_error**2 == pytest.approx(variance, rel=1e-9)
+    assert result.p_value == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+    assert result.low is not None
+    assert result.high is not None
+    assert -1 <= result.low <= difference + 1e-12
+    assert difference - 1e-12 <= result.high <= 1
+    reverse = auroc_difference(labels, second, first, patients)
+    assert reverse.p_value == pytest.approx(result.p_value)
+    assert reverse.difference == pytest.approx(-difference, abs=1e-12)
+
+
+def two_models(
+    generator: np.random.Generator, patients: int, ecgs: int, gain: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, two correlated scores of which the first separates better by `gain`, and patients."""
+    sick = generator.random(patients) < 0.4
+    keys = np.repeat(np.arange(patients), ecgs)
+    labels = sick[keys].astype(int)
+    common = generator.normal(size=patients)[keys]
+    own = generator.normal(size=(2, patients))[:, keys] + 0.3 * generator.normal(size=(2, len(keys)))
+    return labels, (1 + gain) * labels + common + own[0], labels + common + own[1], keys
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.9])
+def test_difference_agrees_with_a_permutation_and_a_bootstrap_over_patients(gain: float) -> None:
+    generator = np.random.default_rng(11)
+    labels, first, second, keys = two_models(generator, 60, 2, gain)
+    result = auroc_difference(labels, first, second, keys)
+    assert result.difference is not None
+    assert result.p_value is not None
+    assert result.standard_error is not None
+    # The permutation test of paired curves swaps the two models' ranks, here patient by patient.
+    ranks = np.stack([first.argsort().argsort(), second.argsort().argsort()])
+    permuted, resampled = [], []
+    for _ in range(1000):
+        swap = generator.integers(0, 2, 60)[keys].astype(bool)
+        swapped = np.where(swap, ranks[::-1], ranks)
+        permuted.append(auroc_difference(labels, swapped[0], swapped[1], keys).difference)
+        rows = (2 * generator.integers(0, 60, 60)[:, None] + np.arange(2)).ravel()
+        resampled.append(auroc_difference(labels[rows], first[rows], second[rows], keys).difference)
+    assert np.mean(np.abs(np.array(permuted, float)) >= abs(result.difference) - 1e-12) == pytest.approx(
+        result.p_value, abs=0.04
+    )
+    assert np.std(np.array(resampled, float)) == pytest.approx(result.standard_error, rel=0.12)
+    assert (result.p_value < 0.05) == (gain > 0)
+
+
+def test_p_values_of_equal_models_are_uniform_by_patient_and_not_by_ecg() -> None:
+    generator = np.random.default_rng(2)
+    by_patient, by_ecg = [], []
+    for _ in range(400):
+        labels, first, second, keys = two_models(generator, 60, 4)
+        by_patient.append(auroc_difference(labels, first, second, keys).p_value)
+        by_ecg.append(auroc_difference(labels, first, second, np.arange(len(keys))).p_value)
+    for level in (0.05, 0.5):
+        assert np.mean(np.array(by_patient, float) < level) == pytest.approx(level, abs=0.075 if level > 0.1 else 0.025)
+    assert np.mean(np.array(by_ecg, float) < 0.05) > 0.2
+
+
+def test_equal_predictions_have_no_difference_and_no_p_value() -> None:
+    labels, scores, _ = simulate(np.random.default_rng(4), 50, 1, 0.0)
+    # The same order is the same AUROC, whatever the numbers.
+    result = auroc_difference(labels, scores, np.exp(scores), np.arange(50))
+    assert (result.difference, result.p_value, result.low) == (0.0, None, None)
+    assert result.undefined == "no variance between patients"
+
+
+def test_two_opposite_perfect_orders_have_a_difference_and_no_p_value() -> None:
+    result = auroc_difference(np.array([0, 0, 1, 1]), np.arange(4), -np.arange(4), np.arange(4))
+    assert (result.difference, result.p_value, result.undefined) == (1.0, None, "no variance between patients")
 
 
 def test_wilson_by_hand_and_at_the_ends() -> None:

@@ -1,0 +1,146 @@
+"""Runs compared on the same test ECGs: each with the CNN of its training set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.evaluation.evaluate import Group
+from keras_ecg_mae.evaluation.finished_run import CNN, FinishedRun
+from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc_difference
+from keras_ecg_mae.evaluation.tables import distinct_names
+
+# An institution may be called `all internal`, so a cohort is known by whether it is a pool, and its name.
+Cohort = tuple[bool, str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A run in the comparison.
+
+    Attributes:
+        run: the run.
+        title: its title, told apart from those of the other runs of the same training set.
+        training_set: a short name of its dataset, told apart from those of the other runs.
+        baseline: the CNN of the same training set; None without one, and for the CNN itself.
+        groups: the run's scores by cohort.
+        differences: its AUROC minus the baseline's by cohort; empty without a baseline.
+    """
+
+    run: FinishedRun
+    title: str
+    training_set: str
+    baseline: FinishedRun | None
+    groups: dict[Cohort, Group]
+    differences: dict[Cohort, AurocDifference]
+
+    @property
+    def name(self) -> str:
+        """Title and training set, which no other column has."""
+        return f"{self.title}, trained on {self.training_set}"
+
+
+def compare(runs: Sequence[FinishedRun]) -> tuple[Column, ...]:
+    """Compares each run with the CNN of its training set, on the same ECGs.
+
+    Raises:
+        RunError: a run comes twice, labels or confidence levels differ, a training set has several CNNs, or two runs
+            of a training set were not evaluated on the same records with the same labels.
+    """
+    _expect_comparable(runs)
+    sets = _training_sets(runs)
+    names = dict(zip(sets, _set_names([members[0] for members in sets.values()]), strict=True))
+    for members in sets.values():
+        for run in members[1:]:
+            _expect_same_records(members[0], run)
+    return tuple(_column(run, names[run.dataset.sha256], sets[run.dataset.sha256]) for run in runs)
+
+
+def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
+    for place, run in enumerate(runs):
+        if any(run.folder.resolve() == other.folder.resolve() for other in runs[:place]):
+            raise RunError(f"{run.folder}: Expected every run once. Received it twice.")
+        for word, value, first in (
+            ("label", run.results.label_name, runs[0].results.label_name),
+            ("confidence level", run.results.confidence, runs[0].results.confidence),
+        ):
+            if value != first:
+                raise RunError(
+                    f"{run.folder}: Expected runs with the same {word}, {first!r} as in {runs[0].folder}. "
+                    f"Received {value!r}."
+                )
+
+
+def _training_sets(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    sets: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        sets.setdefault(run.dataset.sha256, []).append(run)
+    return sets
+
+
+def _set_names(runs: Sequence[FinishedRun]) -> list[str]:
+    """A name a training set; one prepared anew in the same folder is told by its checksum."""
+    names = distinct_names([run.dataset.folder for run in runs])
+    return [
+        name if names.count(name) == 1 else f"{name} ({run.dataset.sha256[:8]})"
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _baseline(training_set: str, runs: Sequence[FinishedRun]) -> FinishedRun | None:
+    baselines = [run for run in runs if run.architecture == CNN]
+    if len(baselines) > 1:
+        raise RunError(
+            f"Expected one run with --architecture={CNN} of the training set {training_set}, to compare the others "
+            f"with. Received {len(baselines)}: {', '.join(str(run.folder) for run in baselines)}."
+        )
+    return baselines[0] if baselines else None
+
+
+def _expect_same_records(first: FinishedRun, second: FinishedRun) -> None:
+    columns = ["record_id", "institution", "patient_key", "label"]
+    both = first.test[columns].merge(second.test[columns], on="record_id", how="outer", indicator=True)
+    for side, holder, other in (("left_only", first, second), ("right_only", second, first)):
+        alone = both.loc[both["_merge"] == side, "record_id"]
+        if not alone.empty:
+            raise RunError(
+                f"Expected {first.folder} and {second.folder}, runs of one dataset, to hold predictions of the same "
+                f"test records. Received {len(alone)} that {other.folder} lacks, the first being {alone.iloc[0]!r} of "
+                f"{holder.folder}."
+            )
+    for column in columns[1:]:
+        differing = both[both[f"{column}_x"] != both[f"{column}_y"]]
+        if not differing.empty:
+            row = differing.iloc[0]
+            raise RunError(
+                f"Expected {first.folder} and {second.folder}, runs of one dataset, to agree on every {column}. "
+                f"Received {row[f'{column}_x']!r} and {row[f'{column}_y']!r} for {row['record_id']!r}."
+            )
+
+
+def _column(run: FinishedRun, training_set: str, members: Sequence[FinishedRun]) -> Column:
+    """The column of one of the `members`, the runs of a training set."""
+    title = run.title if [member.title for member in members].count(run.title) == 1 else f"{run.title} ({run.folder})"
+    cnn = _baseline(training_set, members)
+    baseline = None if cnn is run else cnn
+    groups = {(group.pooled, group.name): group for group in run.results.groups}
+    differences = {cohort: _difference(run, baseline, group) for cohort, group in groups.items()} if baseline else {}
+    return Column(run, title, training_set, baseline, groups, differences)
+
+
+def _difference(run: FinishedRun, baseline: FinishedRun, group: Group) -> AurocDifference:
+    # Both tables are ordered by record and hold the same ones.
+    rows, others = run.rows_of(group), baseline.rows_of(group)
+    patients = rows.groupby(["institution", "patient_key"]).ngroup().to_numpy()
+    first, second = (table["probability"].to_numpy() for table in (rows, others))
+    return auroc_difference(rows["label"].to_numpy(), first, second, patients, run.results.confidence)
+
+
+def cohorts(columns: Sequence[Column]) -> list[Cohort]:
+    """The rows: institutions that are internal to a run, those external to all, then the pools."""
+    groups = [group for column in columns for group in column.groups.values()]
+    internal = {group.name for group in groups if not group.pooled and group.role == "internal"}
+    external = {group.name for group in groups if not group.pooled} - internal
+    pools = {group.name for group in groups if group.pooled}
+    # `all internal` before `all external`.
+    ordered = [*sorted(internal), *sorted(external)]
+    return [*((False, name) for name in ordered), *((True, name) for name in sorted(pools, reverse=True))]

@@ -1,0 +1,118 @@
+"""The report on finished runs and datasets: tables 1 to 4 and figures 1 and 3 of Sawano et al."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_ecg_mae import __version__
+from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.evaluation.characteristics import dataset_tables
+from keras_ecg_mae.evaluation.comparison import Column, compare
+from keras_ecg_mae.evaluation.document import Document, Part, Picture
+from keras_ecg_mae.evaluation.finished_run import FinishedRun, read_finished_run
+from keras_ecg_mae.evaluation.table_3 import cells_table, counts_table, sources_table, table_3
+from keras_ecg_mae.evaluation.tables import Table, distinct_names
+
+if TYPE_CHECKING:
+    from keras_ecg_mae.dataset.description import CohortDescription
+
+CAPTIONS = {
+    "figure_1": "Figure 1. Leads II and V5 of a validation recording: original, masked and reconstructed",
+    "figure_3": "Figure 3. Twelve leads of a validation recording: original, masked and reconstructed",
+}
+
+
+def make_report(run_folders: Sequence[Path], dataset_folders: Sequence[str]) -> Document:
+    """Reads runs and datasets and lays out what is to be said of them.
+
+    A run's own dataset is in it where it still lies where the run found it, unchanged; where not, the report says so.
+
+    Args:
+        run_folders: of finished runs, in the order of their columns.
+        dataset_folders: of prepared datasets, or of tables split by `prepare --table_only`.
+
+    Raises:
+        RunError: a run is not finished, or runs cannot be compared.
+        DatasetError: one of `dataset_folders` holds no dataset.
+    """
+    runs = [read_finished_run(folder) for folder in run_folders]
+    columns = compare(runs)
+    cohorts, remarks = _cohorts(columns, dataset_folders)
+    parts = []
+    if columns:
+        parts.append(Part("Accuracy", tables=(table_3(columns), counts_table(columns))))
+    if cohorts or remarks:
+        parts.append(Part("Cohorts", tuple(remarks), tuple(_cohort_tables(cohorts))))
+    if columns:
+        if pictures := _pictures(columns):
+            parts.append(Part("Reconstructions", pictures=tuple(pictures)))
+        parts.append(Part("Sources", tables=(sources_table(columns),)))
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
+    title = f"Report: detection of {runs[0].results.label_name}" if runs else "Report: cohorts"
+    origin = f"Made by keras_ecg_mae {__version__} on {now} UTC."
+    return Document(title, origin, tuple(parts), (cells_table(columns),) if columns else ())
+
+
+def _cohorts(columns: Sequence[Column], folders: Sequence[str]) -> tuple[dict[str, "CohortDescription"], list[str]]:
+    """What the datasets hold, by a short name; and which datasets of runs there are no tables of, and why."""
+    cohorts: dict[str, CohortDescription] = {}
+    remarks = []
+    runs: dict[str, FinishedRun] = {}
+    for column in columns:
+        runs.setdefault(column.training_set, column.run)
+    for name, run in runs.items():
+        found = _dataset_of(run)
+        if isinstance(found, str):
+            remarks.append(f"No tables 1, 2 and 4 of {name}, the dataset of {run.folder}: {found}")
+        else:
+            cohorts[name] = found
+    shown = {Path(run.dataset.folder).resolve() for name, run in runs.items() if name in cohorts}
+    given = [folder for folder in dict.fromkeys(folders) if Path(folder).resolve() not in shown]
+    names = distinct_names([*given, *(run.dataset.folder for run in runs.values())])
+    for name, folder in zip(names[: len(given)], given, strict=True):
+        from keras_ecg_mae.dataset.manifest import read_cohort
+
+        cohorts[name] = read_cohort(folder)
+    return cohorts, remarks
+
+
+def _dataset_of(run: FinishedRun) -> "CohortDescription | str":
+    """A run's dataset as it was, or why it cannot be had; TensorFlow is loaded only to read one."""
+    folder = run.dataset.folder
+    if "://" not in folder and not Path(folder).is_dir():
+        return f"{folder} is no folder on this machine."
+    from keras_ecg_mae.dataset.manifest import read_manifest
+
+    try:
+        manifest = read_manifest(folder)
+    except DatasetError as error:
+        return str(error)
+    if manifest.digest != run.dataset.sha256:
+        return f"{folder} has the checksum {manifest.digest} now, not {run.dataset.sha256}."
+    return manifest
+
+
+def _cohort_tables(cohorts: dict[str, "CohortDescription"]) -> list[Table]:
+    if len(cohorts) == 1:
+        return [table for cohort in cohorts.values() for table in dataset_tables(cohort)]
+    tables = []
+    for place, (name, cohort) in enumerate(cohorts.items(), start=1):
+        suffix = re.sub(r"[^\w.-]+", "_", name)
+        suffixes = [re.sub(r"[^\w.-]+", "_", other) for other in cohorts]
+        if suffixes.count(suffix) > 1:
+            suffix = f"{suffix}_{place}"
+        tables += [replace(table, name=f"{table.name}_{suffix}") for table in dataset_tables(cohort, name)]
+    return tables
+
+
+def _pictures(columns: Sequence[Column]) -> list[Picture]:
+    """Figures 1 and 3 of each run that was pretrained; a column's number is in the file's name."""
+    pictures = []
+    for key, caption in CAPTIONS.items():
+        for number, column in enumerate(columns, start=1):
+            if path := column.run.pictures.get(key):
+                pictures.append(Picture(f"{key}_{number}", f"{caption}. {column.name}", path.read_bytes()))
+    return pictures

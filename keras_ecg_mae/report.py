@@ -1,0 +1,54 @@
+"""Makes a report of finished runs and prepared datasets: tables 1 to 4 and figures 1 and 3 of Sawano et al.
+
+    python -m keras_ecg_mae.report --report_output=FOLDER RUN... DATASET...
+
+Each run is a column of table 3, in the order given, under its `--title`; it is compared with the run with
+`--architecture=cnn` of the same dataset. Datasets add tables 1, 2 and 4; those of the runs are found by themselves.
+Prints the report as Markdown, and writes it as Markdown, as one HTML file and as a CSV file a table.
+"""
+
+import sys
+from pathlib import Path
+
+from keras_ecg_mae.command import run_command
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.errors import ConfigError
+
+RUN_FILES, DATASET_FILES = ("run.json", "flags.txt"), ("manifest.json", "cohort.json")
+
+
+def main(config: Config, folders: list[str]) -> int:
+    """Writes the report to `--report_output` and prints it."""
+    from keras_ecg_mae.evaluation.report import make_report
+
+    config.report.require("output")
+    if not folders:
+        raise ConfigError("Expected run folders or dataset folders to report on. Received none.")
+    output = Path(config.report.output)
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"Expected --report_output to be a folder. Received the file {config.report.output!r}.")
+    are_runs = [_is_run(folder) for folder in folders]
+    document = make_report(
+        [Path(folder) for folder, is_run in zip(folders, are_runs, strict=True) if is_run],
+        [folder for folder, is_run in zip(folders, are_runs, strict=True) if not is_run],
+    )
+    document.write(output)
+    sys.stdout.write(document.markdown())
+    return 0
+
+
+def _is_run(folder: str) -> bool:
+    """Whether a folder is a run's rather than a dataset's. Raises `ConfigError` where it is neither's."""
+    if any((Path(folder) / name).is_file() for name in RUN_FILES):
+        return True
+    # Datasets alone may lie at an address, as in s3://bucket/dataset.
+    if "://" in folder or any((Path(folder) / name).is_file() for name in DATASET_FILES):
+        return False
+    raise ConfigError(
+        f"Expected the folder of a run, with {' or '.join(RUN_FILES)}, or of a dataset, with "
+        f"{' or '.join(DATASET_FILES)}. Received {folder!r}, which has none of them."
+    )
+
+
+if __name__ == "__main__":
+    run_command(main, ["report"], arguments=True)

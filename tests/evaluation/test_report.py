@@ -1,0 +1,109 @@
+"""What a report says of runs and datasets, and what it says where a dataset is gone."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keras_ecg_mae.dataset import Manifest
+from keras_ecg_mae.dataset.description import CohortDescription
+from keras_ecg_mae.dataset.manifest import write_cohort
+from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.evaluation.document import Document
+from keras_ecg_mae.evaluation.report import make_report
+
+MakeRun = Callable[..., Path]
+
+
+def names(document: Document) -> list[str]:
+    return [table.name for part in document.parts for table in part.tables]
+
+
+def move_to(run: Path, manifest: Manifest) -> None:
+    """Makes a run one of this dataset."""
+    description = json.loads((run / "run.json").read_text())
+    description["dataset"] = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
+    (run / "run.json").write_text(json.dumps(description))
+    (run / "evaluation" / "settings.json").write_text(json.dumps({"dataset": manifest.digest}))
+
+
+def test_a_runs_own_dataset_is_found(made_run: MakeRun, simulated: Manifest) -> None:
+    run = made_run("run")
+    move_to(run, simulated)
+    document = make_report([run], [])
+    assert names(document) == ["table_3", "table_3_ecgs", "table_1", "table_2", "table_4", "sources"]
+    assert [table.name for table in document.attachments] == ["table_3_cells"]
+    # Named as well, it is the same.
+    assert names(make_report([run], [simulated.folder, f"{simulated.folder}/"])) == names(document)
+
+
+def test_a_dataset_that_is_gone_or_another_one_is_told_of(
+    made_run: MakeRun, simulated: Manifest, tmp_path: Path
+) -> None:
+    gone, changed = made_run("gone", dataset="dataset2"), made_run("changed")
+    move_to(changed, simulated)
+    for file in (changed / "run.json", changed / "evaluation" / "settings.json"):
+        file.write_text(file.read_text().replace(simulated.digest, "0" * 64))
+    document = make_report([gone, changed], [])
+    (part,) = [part for part in document.parts if part.title == "Cohorts"]
+    assert part.tables == ()
+    assert "missing/dataset2 is no folder on this machine" in part.remarks[0]
+    assert f"{simulated.folder} has the checksum {simulated.digest} now, not {'0' * 64}." in part.remarks[1]
+
+
+def test_datasets_alone_are_reported_on_each_with_its_own_files(simulated: Manifest, tmp_path: Path) -> None:
+    copy = tmp_path / "a copy"
+    shutil.copytree(simulated.folder, copy)
+    document = make_report([], [simulated.folder, str(copy)])
+    assert names(document) == [f"table_{number}_{name}" for name in ("dataset", "a_copy") for number in (1, 2, 4)]
+    assert document.title == "Report: cohorts"
+    captions = [table.caption for part in document.parts for table in part.tables]
+    assert captions[0] == "Table 1. Study-level demographic information, dataset"
+    assert captions[3].endswith(", a copy")
+    with pytest.raises(DatasetError, match="nowhere"):
+        make_report([], [str(tmp_path / "nowhere")])
+
+
+def test_a_table_that_was_split_without_recordings_is_reported_on(simulated: Manifest, tmp_path: Path) -> None:
+    fields = ("label_name", "external_institutions", "counts", "characteristics")
+    write_cohort(str(tmp_path), CohortDescription(**{name: getattr(simulated, name) for name in fields}))
+    document, prepared = make_report([], [str(tmp_path)]), make_report([], [simulated.folder])
+    assert document.parts == prepared.parts
+
+
+def test_tables_of_a_dataset_count_what_its_manifest_counts(simulated: Manifest) -> None:
+    tables = {table.name: table for part in make_report([], [simulated.folder]).parts for table in part.tables}
+    one, two, four = (tables[f"table_{number}"] for number in (1, 2, 4))
+    assert one.columns == simulated.institutions
+    assert one.groups == ("Internal", "Internal", "External")
+    ecgs = one.rows[0].cells
+    assert [cell.text for cell in ecgs] == [str(simulated.count(institution=name)) for name in simulated.institutions]
+    external = [cell.text.split(" ")[0] for cell in four.rows[0].cells]
+    positive = simulated.positives(institution="institution_3")
+    labelled = simulated.count(labelled=True, institution="institution_3")
+    assert external == [str(positive), str(labelled - positive)]
+    internal = [int(cell.text.split(" ")[0]) for cell in two.rows[0].cells]
+    assert sum(internal) == simulated.count(labelled=True) - labelled
+
+
+def test_pictures_of_pretrained_runs_are_in_it(made_run: MakeRun) -> None:
+    plain, pretrained = made_run("plain", dataset="dataset2"), made_run("pretrained", "--title=MAE")
+    (pretrained / "pretrain").mkdir()
+    (pretrained / "pretrain" / "reconstruction.png").write_bytes(b"twelve")
+    (pretrained / "pretrain" / "reconstruction_II_V5.png").write_bytes(b"two")
+    pictures = [picture for part in make_report([plain, pretrained], []).parts for picture in part.pictures]
+    assert [(picture.name, picture.png) for picture in pictures] == [("figure_1_2", b"two"), ("figure_3_2", b"twelve")]
+    assert pictures[0].caption.startswith("Figure 1. Leads II and V5")
+    assert pictures[1].caption.endswith("MAE, trained on dataset1")
+
+
+def test_runs_alone_are_reported_on_without_tensorflow(made_run: MakeRun) -> None:
+    program = (
+        "import sys; from pathlib import Path; from keras_ecg_mae.evaluation.report import make_report; "
+        "make_report([Path(sys.argv[1])], []); sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(made_run("run"))], check=True)

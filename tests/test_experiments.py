@@ -1,0 +1,90 @@
+"""The seven experiments of the paper's table 3, each by its own flag file, at the smallest size, and their report."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from keras_ecg_mae import flags as package_flags
+from keras_ecg_mae import prepare, report, train
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
+from keras_ecg_mae.models.published_weights import state_dict
+from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+
+PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
+# In this order: ds1_mae_ds2 starts from what ds2 has pretrained.
+EXPERIMENTS = ("ds1_cnn", "ds1_imagenet", "ds1", "ds2", "ds1_mae_ds2", "ds2_cnn", "ds2_imagenet")
+TINY = (
+    "--size=tiny",
+    "--precision=float32",
+    "--pretrain_epochs=1",
+    "--pretrain_warmup_epochs=0",
+    "--pretrain_batch_size=8",
+    "--finetune_epochs=1",
+    "--finetune_batch_size=8",
+    "--finetune_learning_rates=1e-3",
+)
+
+
+def parse(*arguments: str) -> Config:
+    package_flags.define_flags([])
+    for _, section in package_flags.sections():
+        for name, _ in package_flags.settings(section):
+            flags.FLAGS[name].unparse()
+    flags.FLAGS(["command", *arguments])
+    return package_flags.config_from_flags()
+
+
+def image_weights() -> dict[str, np.ndarray]:
+    """Random weights as an autoencoder of images would have them: other patches, other positions."""
+    model = build_autoencoder(ARCHITECTURES["tiny"], normalization="none", mask_ratio=0.75, normalize_target=False)
+    generator = np.random.default_rng(0)
+    width = ARCHITECTURES["tiny"].encoder.width
+    return {
+        **state_dict(model),
+        "patch_embed.proj.weight": generator.normal(size=(width, 3, 16, 16)).astype("float32"),
+        "pos_embed": generator.normal(size=(1, 197, width)).astype("float32"),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder as a user has one, with a cohort of eight institutions and weights they brought."""
+    folder = tmp_path_factory.mktemp("experiments")
+    shutil.copytree(PIPELINES, folder / "pipelines")
+    write_simulated_cohort(
+        folder / "recordings", folder / "table.csv", patients=240, institutions=8, prevalence=0.4, seed=3
+    )
+    (folder / "runs" / "weights").mkdir(parents=True)
+    np.savez(folder / "runs" / "weights" / "image.npz", **image_weights())
+    return folder
+
+
+@pytest.mark.slow
+def test_seven_flag_files_make_table_3(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    for dataset in ("dataset1", "dataset2"):
+        settings = (f"--flagfile=pipelines/{dataset}.flags", "--recordings=recordings", "--labels=table.csv")
+        assert prepare.main(parse(*settings), []) == 0
+    for name in EXPERIMENTS:
+        bring = ["--finetune_encoder=runs/weights/image.npz"] if "imagenet" in name else []
+        assert train.main(parse(f"--flagfile=pipelines/{name}.flags", *TINY, *bring), []) == 0
+        assert (folder / "saved_models" / name / "1" / "saved_model.pb").is_file()
+    capsys.readouterr()
+    order = ("ds1_cnn", "ds1_imagenet", "ds1", "ds1_mae_ds2", "ds2_cnn", "ds2_imagenet", "ds2")
+    assert report.main(parse("--report_output=report"), [f"runs/{name}" for name in order]) == 0
+    with (folder / "report" / "table_3.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    text = "\n".join(",".join(row) for row in rows)
+    for title in ("CNN", "ViT of ImageNet", "MAE of dataset 1", "MAE of dataset 2"):
+        assert title in text
+    for institution in range(1, 9):
+        assert f"institution_{institution}" in text
+    assert (folder / "report" / "report.html").is_file()
+    assert "Table 3" in capsys.readouterr().out
