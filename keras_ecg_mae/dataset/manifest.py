@@ -101,19 +101,25 @@ def read_manifest(folder: str) -> Manifest:
 def read_cohort(folder: str) -> CohortDescription:
     """Who is in a dataset, or in a table that `prepare --table_only` split; shards are not looked for.
 
+    Where both lie in the folder, the dataset counts: it says who was accepted.
+
     Raises:
-        DatasetError: neither lies in the folder.
+        DatasetError: neither lies in the folder, or what does cannot be read.
     """
     open_storage(folder)
-    path = f"{folder.rstrip('/')}/{COHORT}"
+    manifest, path = (f"{folder.rstrip('/')}/{name}" for name in (MANIFEST, COHORT))
+    if tf.io.gfile.exists(manifest):
+        return _parse(folder, manifest)
     if not tf.io.gfile.exists(path):
-        return _parse(folder, f"{folder.rstrip('/')}/{MANIFEST}")
+        raise DatasetError(f"{folder}: Expected {MANIFEST} or {COHORT}, which prepare writes. Received neither.")
     return CohortDescription(**parse_description(path, _read_json(path)))
 
 
-def write_cohort(folder: str, description: CohortDescription) -> None:
-    """Writes `cohort.json`: what `prepare --table_only` leaves."""
-    content = {"format": FORMAT, **asdict(description)}
+def write_cohort(
+    folder: str, description: CohortDescription, *, settings: Mapping[str, Any], table_sha256: str
+) -> None:
+    """Writes `cohort.json`, what `prepare --table_only` leaves; `settings`, `table_sha256` as in `Manifest`."""
+    content = {"format": FORMAT, **asdict(description), "settings": settings, "table_sha256": table_sha256}
     write_text(f"{folder.rstrip('/')}/{COHORT}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -41,18 +41,20 @@ def assign_splits(
     """
     patients = _patients(rows, external_institutions)
     patients["order"] = hashed_order(patients.index, seed)
-    internal = patients[~patients["external"]].sort_values(
+    ordered = patients.sort_values(
         # Patients alike follow one another, so that each kind is dealt out in the proportions.
         ["institution", "positive", "negative", "unlabelled", "order"],
         ascending=[True, False, False, False, True],
     )
-    sizes = internal[["positive", "negative", "unlabelled"]].sum(axis=1)
+    sizes = ordered[["positive", "negative", "unlabelled"]].sum(axis=1)
     fractions = (train_fraction, validation_fraction, 1 - train_fraction - validation_fraction)
-    dealt = pd.Series(TEST, internal.index, dtype=object)
-    # Each institution by itself: its patients' splits do not depend on which other ones are internal.
-    for _, institution in internal.groupby("institution", sort=False):
+    dealt = pd.Series(TEST, ordered.index, dtype=object)
+    # Each institution by itself, and also those whom an external one saw, who are then tested on: so where a patient
+    # goes does not depend on which other institutions are external.
+    for _, institution in ordered.groupby("institution", sort=False):
         dealt[institution.index] = _deal(sizes[institution.index].tolist(), fractions)
-    return rows["patient_id"].map(dealt).fillna(TEST).rename("split")
+    dealt[ordered.index[ordered["external"]]] = TEST
+    return rows["patient_id"].map(dealt).rename("split")
 
 
 def _patients(rows: pd.DataFrame, external_institutions: Collection[str]) -> pd.DataFrame:

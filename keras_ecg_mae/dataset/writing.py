@@ -128,8 +128,9 @@ def split_table(cohort: Cohort) -> CohortDescription:
         )
     table = read_table(cohort)
     description = describe(_split(cohort, table), table.label_name, cohort.external_institutions)
+    _refuse_foreign(cohort)
     make_folder(_folder(cohort))
-    write_cohort(_folder(cohort), description)
+    write_cohort(_folder(cohort), description, settings=_settings(cohort), table_sha256=table.sha256)
     return description
 
 
@@ -186,16 +187,23 @@ def _already_prepared(cohort: Cohort, table: Table, keys: PatientKeys | None) ->
 def _begin(cohort: Cohort) -> None:
     """Makes the output folder, or empties one that a `prepare` which was stopped has left."""
     marker = f"{_folder(cohort)}/{_UNFINISHED}"
+    _refuse_foreign(cohort)
     make_folder(_folder(cohort))
     if not tf.io.gfile.exists(marker):
-        found = [name for name in tf.io.gfile.listdir(_folder(cohort)) if not name.startswith(".") and name != COHORT]
-        if found:
-            raise DatasetError(
-                f"{cohort.output}: Expected a new or an empty folder (--output). "
-                f"Received one that holds {sorted(found)[0]!r}."
-            )
         write_text(marker, "prepare was stopped before it finished; running it again begins anew\n")
     _remove_shards(cohort)
+
+
+def _refuse_foreign(cohort: Cohort) -> None:
+    """Refuses an output folder that holds what this module did not write."""
+    if not tf.io.gfile.exists(_folder(cohort)) or tf.io.gfile.exists(f"{_folder(cohort)}/{_UNFINISHED}"):
+        return
+    found = [name for name in tf.io.gfile.listdir(_folder(cohort)) if not name.startswith(".") and name != COHORT]
+    if found:
+        raise DatasetError(
+            f"{cohort.output}: Expected a new or an empty folder (--output). "
+            f"Received one that holds {sorted(found)[0]!r}."
+        )
 
 
 def _remove_shards(cohort: Cohort) -> None:

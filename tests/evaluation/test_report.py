@@ -70,7 +70,8 @@ def test_datasets_alone_are_reported_on_each_with_its_own_files(simulated: Manif
 
 def test_a_table_that_was_split_without_recordings_is_reported_on(simulated: Manifest, tmp_path: Path) -> None:
     fields = ("label_name", "external_institutions", "counts", "characteristics")
-    write_cohort(str(tmp_path), CohortDescription(**{name: getattr(simulated, name) for name in fields}))
+    description = CohortDescription(**{name: getattr(simulated, name) for name in fields})
+    write_cohort(str(tmp_path), description, settings={}, table_sha256="")
     document, prepared = make_report([], [str(tmp_path)]), make_report([], [simulated.folder])
     assert document.parts == prepared.parts
 
