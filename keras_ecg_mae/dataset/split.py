@@ -31,6 +31,8 @@ def assign_splits(
     recordings; a patient of several institutions counts for the one with most of their recordings.
 
     All recordings of a patient go together, so a patient seen by an external institution is tested on everywhere.
+    Another dataset of the same table deals an internal institution's patients alike, whichever other institutions are
+    external, but for those patients: one who is tested on here may be trained on where that institution is internal.
 
     Args:
         rows: the columns `patient_id`, `institution` and `label` (0, 1 or NaN) of `cohort.Table.rows`.

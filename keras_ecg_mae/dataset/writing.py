@@ -126,9 +126,9 @@ def split_table(cohort: Cohort) -> CohortDescription:
         raise DatasetError(
             f"{_folder(cohort)}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one."
         )
+    _refuse_foreign(cohort)
     table = read_table(cohort)
     description = describe(_split(cohort, table), table.label_name, cohort.external_institutions)
-    _refuse_foreign(cohort)
     make_folder(_folder(cohort))
     write_cohort(_folder(cohort), description, settings=_settings(cohort), table_sha256=table.sha256)
     return description

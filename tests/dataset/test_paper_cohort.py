@@ -85,7 +85,7 @@ def test_the_papers_datasets_are_split_by_patient_in_seconds(paper_table: Path, 
 
 @pytest.mark.parametrize("shared_patients", [0, 200])
 def test_institution_1_is_split_alike_in_both_datasets(paper_table: Path, shared_patients: int) -> None:
-    """Else pretraining on dataset 2 would see test patients of dataset 1; also where institutions share patients."""
+    """Else pretraining on dataset 2 would see test patients of dataset 1; patients of two institutions aside."""
     rows = read_table(Cohort(labels=str(paper_table))).rows
     first = rows["institution"] == "institution_1"
     second = rows["institution"] == "institution_2"
@@ -103,6 +103,14 @@ def test_institution_1_is_split_alike_in_both_datasets(paper_table: Path, shared
     shared = rows["patient_id"].isin(same.values())
     assert (one[shared] == "test").all()
     assert (one[first & ~shared] == two[first & ~shared]).all()
+
+
+@pytest.mark.parametrize("name", ["institution_3", "institution_8"])
+def test_an_institution_is_split_alike_alone_and_after_others(paper_table: Path, name: str) -> None:
+    rows = read_table(Cohort(labels=str(paper_table))).rows
+    own = rows["institution"] == name
+    alone, after_others = split(rows, tuple(rows.loc[~own, "institution"].unique())), split(rows, ())
+    assert (alone[own] == after_others[own]).all()
 
 
 def test_ptbxl(shared: Path, tmp_path: Path) -> None:
