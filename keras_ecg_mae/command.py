@@ -9,8 +9,11 @@ from pathlib import Path
 from absl import app, logging
 
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.errors import EcgMaeError
+from keras_ecg_mae.errors import EcgMaeError, PreemptedError
 from keras_ecg_mae.flags import config_from_flags, define_flags
+
+# The exit status of a run that was asked to end and has saved everything: sysexits.h, 'temporary failure, try again'.
+PREEMPTED = 75
 
 # TensorFlow's C++ side reports plugins and CPU kernels on every start; its errors reach Python as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,6 +43,9 @@ def run_command(main: Callable[[Config, list[str]], int], sections: Sequence[str
             if len(argv) > 1 and not arguments:
                 raise app.UsageError(f"Expected flags only. Received {argv[1]!r}.")
             return main(config_from_flags(), argv[1:])
+        except PreemptedError as error:
+            sys.stderr.write(f"preempted: {error}\n")
+            return PREEMPTED
         except EcgMaeError as error:
             sys.stderr.write(f"error: {error}\n")
             return 1

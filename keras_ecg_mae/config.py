@@ -159,7 +159,11 @@ class Training(Section):
     )
     precision: Literal["float32", "mixed_bfloat16"] = setting("float32", "Arithmetic; bfloat16 suits A100s and later.")
     seed: int = setting(0, "Seed of weights, masks, order of records and time shifts.")
-    checkpoint_minutes: float = setting(10.0, "Save to resume from at the first epoch's end after this many minutes.")
+    checkpoint_minutes: float = setting(10.0, "Minutes between two checkpoints to resume from.")
+    accumulation: int = setting(
+        1, "Parts that a device computes its share of a batch in, one after another: more need less memory."
+    )
+    xla: bool = setting(False, "Compile forward and backward pass with XLA.")
 
     def check(self) -> None:
         unknown = [stage for stage in self.stages if stage not in STAGES]
@@ -167,6 +171,7 @@ class Training(Section):
         ordered = [stage for stage in STAGES if stage in self.stages]
         self.expect("stages", list(self.stages) == ordered, f"to be in the order {','.join(ordered)}, each once")
         self.expect("checkpoint_minutes", self.checkpoint_minutes >= 0, "to be 0 or more")
+        self.expect("accumulation", self.accumulation >= 1, "to be at least 1")
 
 
 @dataclass(frozen=True)
@@ -330,3 +335,6 @@ class Config:
             )
             self.finetuning.expect("recipe", self.finetuning.recipe == "paper", "to be paper: the other is for a ViT")
             self.finetuning.expect("trained", self.finetuning.trained == "all", "to be all: nothing was pretrained")
+            # Its batch normalisation takes statistics over all replicas, which neither can.
+            self.training.expect("accumulation", self.training.accumulation == 1, "to be 1 for a CNN")
+            self.training.expect("xla", not self.training.xla, "to be false for a CNN")

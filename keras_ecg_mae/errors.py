@@ -36,6 +36,10 @@ class RunError(EcgMaeError, RuntimeError):
     """A run folder or stage that cannot go on: something it needs is missing, differs, or diverged."""
 
 
+class PreemptedError(EcgMaeError, RuntimeError):
+    """The process was asked to end. Everything is saved: the same command goes on."""
+
+
 # Every reason a recording may be left out of a dataset, in the words of `rejected.csv`.
 REASONS: dict[str, str] = {
     "missing": "the file does not exist",

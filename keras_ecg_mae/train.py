@@ -3,7 +3,7 @@
     python -m keras_ecg_mae.train --dataset=DATASET --run=RUN --flagfile=pipelines/ds2.flags
 
 Run it again after an interruption: finished stages are skipped, the one that was stopped goes on from its last
-checkpoint. Watch it with `tensorboard --logdir RUN`.
+checkpoint. SIGTERM or Ctrl-C saves one first; the exit status is then 75. Watch it with `tensorboard --logdir RUN`.
 """
 
 import sys

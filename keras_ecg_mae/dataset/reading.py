@@ -127,6 +127,7 @@ def training_batches(
     batch_size: int,
     epochs: int,
     first_epoch: int = 0,
+    first_step: int = 0,
     seed: int,
     labelled: bool,
     label_fraction: float = 1.0,
@@ -141,6 +142,7 @@ def training_batches(
         batch_size: recordings a batch; what does not fill one at an epoch's end is left out of that epoch.
         epochs: the epoch to end before, counted from 0.
         first_epoch: the epoch to begin with: what follows is what an uninterrupted run would see.
+        first_step: the step of that epoch to begin with.
         seed: of order, masks, shifts, and of the patients that `label_fraction` leaves.
         labelled: take labelled recordings only, and give their label.
         label_fraction: take those of this share of the patients only, see `labelled_patients`.
@@ -179,7 +181,8 @@ def training_batches(
             records = records.filter(is_chosen)
         # Recordings are shuffled before they are decoded, at half the memory.
         records = records.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
-        return records.batch(batch_size, drop_remainder=True).map(lambda serialized: (epoch, serialized))
+        done = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
+        return records.batch(batch_size, drop_remainder=True).skip(done).map(lambda serialized: (epoch, serialized))
 
     def decode(epoch: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = schema.decode(serialized, names)
@@ -193,7 +196,9 @@ def training_batches(
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(read_epoch)
     batches = batches.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(steps * max(0, epochs - first_epoch)))
+    batches = batches.apply(
+        tf.data.experimental.assert_cardinality(max(0, steps * (epochs - first_epoch) - first_step))
+    )
     return batches.prefetch(_BATCHES_AHEAD)
 
 

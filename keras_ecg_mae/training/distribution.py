@@ -22,11 +22,14 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return strategy
 
 
-def check_batch(flag: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Raises `ConfigError` where the replicas cannot share a batch evenly."""
+def check_batch(flag: str, batch_size: int, strategy: tf.distribute.Strategy, accumulation: int) -> None:
+    """Raises `ConfigError` where replicas, and the parts each computes, cannot share a batch evenly."""
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
-        raise ConfigError(f"Expected --{flag} to be a multiple of the {replicas} replicas. Received {batch_size}.")
+    if batch_size % (replicas * accumulation):
+        parts = f" x --accumulation={accumulation}" if accumulation > 1 else ""
+        raise ConfigError(
+            f"Expected --{flag} to be a multiple of the {replicas} replicas{parts}. Received {batch_size}."
+        )
 
 
 def let_memory_grow() -> None:

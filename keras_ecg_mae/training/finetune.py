@@ -88,7 +88,7 @@ def finetune(config: Config, manifest: Manifest, folder: Path, encoder: Path | N
             len(used.keys),
         )
     strategy = make_strategy(config.training.strategy)
-    check_batch("finetune_batch_size", config.finetuning.batch_size, strategy)
+    check_batch("finetune_batch_size", config.finetuning.batch_size, strategy, config.training.accumulation)
     results = []
     for trial in trials(config):
         trial_folder = folder / f"{trial.learning_rate:g}"
@@ -189,12 +189,13 @@ def _run(
         logits = model(batch["ecg"], training=True, **noise)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=logits)
 
-    def batches_from(epoch: int) -> tf.data.Dataset:
+    def batches_from(epoch: int, step: int) -> tf.data.Dataset:
         batches = training_batches(
             manifest,
             batch_size=settings.batch_size,
             epochs=trial.epochs,
             first_epoch=epoch,
+            first_step=step,
             seed=seed,
             labelled=True,
             label_fraction=fraction,
@@ -232,7 +233,7 @@ def _run(
         steps_per_epoch=steps,
         batch_size=settings.batch_size,
         folder=folder,
-        checkpoint_minutes=config.training.checkpoint_minutes,
+        settings=config.training,
     )
     epoch, loss = _best(log.rows)
     result = {"learning_rate": trial.learning_rate, "epoch": epoch, "validation_loss": loss, "epochs": len(log.rows)}

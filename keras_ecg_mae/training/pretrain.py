@@ -42,7 +42,7 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
     """
     settings, model_settings = config.pretraining, config.model
     strategy = make_strategy(config.training.strategy)
-    check_batch("pretrain_batch_size", settings.batch_size, strategy)
+    check_batch("pretrain_batch_size", settings.batch_size, strategy, config.training.accumulation)
     steps = steps_per_epoch(manifest, settings.batch_size, labelled=False)
     keras.utils.set_random_seed(config.training.seed)
     with strategy.scope():
@@ -79,12 +79,13 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
     def losses(batch: Batch) -> tf.Tensor:
         return reconstruction_loss(model(batch["ecg"], batch["mask_noise"], training=True))
 
-    def batches_from(epoch: int) -> tf.data.Dataset:
+    def batches_from(epoch: int, step: int) -> tf.data.Dataset:
         batches = training_batches(
             manifest,
             batch_size=settings.batch_size,
             epochs=settings.epochs,
             first_epoch=epoch,
+            first_step=step,
             seed=config.training.seed,
             labelled=False,
             time_shift=settings.time_shift,
@@ -126,7 +127,7 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
         steps_per_epoch=steps,
         batch_size=settings.batch_size,
         folder=folder,
-        checkpoint_minutes=config.training.checkpoint_minutes,
+        settings=config.training,
     )
     model.save(folder / AUTOENCODER)
     result = {

@@ -26,8 +26,8 @@ def run(script: str) -> str:
 
 
 def run_on_two(config: Config, dataset: Manifest, call: str) -> None:
-    """Runs `call`, an expression of `config` and `manifest`, in the mirrored strategy."""
-    config = replace(config, training=replace(config.training, strategy="mirrored"))
+    """Runs `call`, an expression of `config` and `manifest`, on two replicas, each with its part in two."""
+    config = replace(config, training=replace(config.training, strategy="mirrored", accumulation=2))
     run(f"""
 from pathlib import Path
 from keras_ecg_mae.config import *
