@@ -13,7 +13,8 @@ from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, Group, Resul
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.run_folder import DONE, SETTINGS
 
-FLAGS, RUN, EVALUATION, PRETRAINING = "flags.txt", "run.json", "evaluation", "pretrain"
+FLAGS, RUN = "flags.txt", "run.json"
+PRETRAINING, FINETUNING, EVALUATION = "pretrain", "finetune", "evaluation"
 # Figures 1 and 3 of Sawano et al., as pretraining leaves them: name, leads.
 PICTURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
 CNN = "cnn"
@@ -35,8 +36,8 @@ class FinishedRun:
     Attributes:
         folder: of the run.
         title: its flag `--title`, or the folder's name.
-        architecture: its flag `--architecture`.
-        encoder: its flag `--finetune_encoder`: `pretrain`, `random`, or a path.
+        architecture: what was fine-tuned, `vit` or `cnn`.
+        encoder: what that started from: `pretrain`, `random`, or a path.
         dataset: what it was trained and evaluated on.
         began: date and time at which it was begun or gone on with, ISO 8601.
         git_revision: of the checkout it ran from, `-dirty` where files differed; empty outside one.
@@ -92,14 +93,17 @@ def read_finished_run(folder: Path) -> FinishedRun:
                 f"Received one on {evaluated}: the run was gone on with on another dataset."
             )
     flags = _read_flags(folder / FLAGS)
+    # What fine-tuning was begun with; flags.txt is of the last command, which may have been for another stage.
+    settings = folder / FINETUNING / SETTINGS
+    begun = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     predictions = read_predictions(evaluation / PREDICTIONS)
     test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
     pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()}
     return FinishedRun(
         folder=folder,
         title=flags.get("title") or folder.resolve().name,
-        architecture=flags.get("architecture", Model.architecture),
-        encoder=flags.get("finetune_encoder", OWN_PRETRAINING),
+        architecture=begun.get("architecture") or flags.get("architecture", Model.architecture),
+        encoder=begun.get("encoder") or flags.get("finetune_encoder", OWN_PRETRAINING),
         dataset=dataset,
         began=began,
         git_revision=git_revision,

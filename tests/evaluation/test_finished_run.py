@@ -9,6 +9,7 @@ import pytest
 
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.finished_run import read_finished_run
+from keras_ecg_mae.run_folder import write_json
 
 MakeRun = Callable[..., Path]
 
@@ -59,3 +60,10 @@ def test_a_run_from_outside_a_checkout_has_no_revision(made_run: MakeRun) -> Non
     description = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**description, "git_revision": None}))
     assert read_finished_run(folder).git_revision == ""
+
+
+def test_what_was_trained_is_told_by_fine_tuning_and_not_by_the_last_command(made_run: MakeRun) -> None:
+    run = made_run("run", "--architecture=vit")  # as `train --stages=evaluate` without the flag file would leave it
+    write_json(run / "finetune" / "settings.json", {"architecture": "cnn", "encoder": "random"})
+    finished = read_finished_run(run)
+    assert (finished.architecture, finished.encoder) == ("cnn", "random")
