@@ -91,7 +91,7 @@ def test_a_rate_ends_when_patience_does(tiny_config: Config, simulated: Manifest
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
     pretraining = replace(tiny_config.pretraining, base_learning_rate=1e30, warmup_epochs=0)
-    with pytest.raises(RunError, match=r"Expected a finite loss. Received nan in the steps 0 to"):
+    with pytest.raises(RunError, match=r"Expected a finite loss. Received nan in the steps \d+ to \d+ "):
         pretrain(replace(tiny_config, pretraining=pretraining), simulated, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
