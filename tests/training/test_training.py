@@ -91,8 +91,9 @@ def test_a_rate_ends_when_patience_does(tiny_config: Config, simulated: Manifest
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
     pretraining = replace(tiny_config.pretraining, base_learning_rate=1e30, warmup_epochs=0)
+    training = replace(tiny_config.training, checkpoint_minutes=10)
     with pytest.raises(RunError, match=r"Expected a finite loss. Received nan in the steps \d+ to \d+ "):
-        pretrain(replace(tiny_config, pretraining=pretraining), simulated, tmp_path)
+        pretrain(replace(tiny_config, pretraining=pretraining, training=training), simulated, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
