@@ -328,6 +328,11 @@ class Config:
     report: Report = Report()
 
     def __post_init__(self) -> None:
+        encoder = self.finetuning.encoder
+        published = encoder not in (OWN_PRETRAINING, RANDOM) and not encoder.endswith(".keras")
+        self.finetuning.expect(
+            "transfer", self.finetuning.transfer == "encoder" or published, f"to be encoder with {encoder}"
+        )
         if self.model.architecture == "cnn":
             self.training.expect("stages", "pretrain" not in self.training.stages, "without pretrain: a CNN has none")
             self.finetuning.expect(

@@ -251,7 +251,8 @@ def summary(config: Config, manifest: Manifest) -> str:
         lines.append(f"  exported     {exported['saved_model']}")
         next_commands.append(f"python -m keras_ecg_mae.predict --model={exported['saved_model']} FILE...")
     else:
-        missing = ",".join(stage for stage in STAGES if not done[stage])
+        own = config.finetuning.encoder == OWN_PRETRAINING
+        missing = ",".join(stage for stage in STAGES if not done[stage] and (own or stage != "pretrain"))
         next_commands.append(f"python -m keras_ecg_mae.train --flagfile={run / 'flags.txt'} --stages={missing}")
     return "\n".join([*lines, "", "Next:", *(f"  {command}" for command in next_commands), ""])
 

@@ -136,7 +136,8 @@ def _read_json(path: str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         received = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise DatasetError(
-            f"{path}: Expected the format {FORMAT}. Received {received!r}: prepare it again with this version."
+            f"{path}: Expected the format {FORMAT}. Received {received!r}: prepare it again with this version, "
+            "into another --output or after removing the folder."
         )
     return content
 
