@@ -245,7 +245,7 @@ class Finetuning(Section):
 
 @dataclass(frozen=True)
 class MaeFinetuning(Section):
-    """He et al. 2022, table 9, for ViT-Large."""
+    """After He et al. 2022, table 9, with the stochastic depth of their script for ViT-Large."""
 
     PREFIX: ClassVar[str] = "finetune_mae_"
     TITLE: ClassVar[str] = "Fine-tuning by --finetune_recipe=mae (train)"
@@ -335,9 +335,7 @@ class Config:
         )
         if self.model.architecture == "cnn":
             self.training.expect("stages", "pretrain" not in self.training.stages, "without pretrain: a CNN has none")
-            self.finetuning.expect(
-                "encoder", self.finetuning.encoder == RANDOM, "to be random: a CNN is not pretrained"
-            )
+            self.finetuning.expect("encoder", encoder == RANDOM, "to be random: a CNN is not pretrained")
             self.finetuning.expect("recipe", self.finetuning.recipe == "paper", "to be paper: the other is for a ViT")
             self.finetuning.expect("trained", self.finetuning.trained == "all", "to be all: nothing was pretrained")
             # Its batch normalisation takes statistics over all replicas, which neither can.

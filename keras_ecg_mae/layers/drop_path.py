@@ -8,9 +8,9 @@ from keras import ops
 def drop_path(branch: Any, noise: Any, rate: float) -> Any:
     """Drops a residual branch for some recordings and scales it up for the others (Huang et al. 2016, section 3).
 
-    `keras_cv.layers.DropPath` draws its own noise, the same on every replica of a strategy and another one when the
-    number of replicas changes (`tests/training/test_two_replicas.py` shows it). Here the caller draws, for each
-    recording and branch, so that a run does not depend on its devices.
+    `keras_cv.layers.DropPath` draws its own noise, the same on every replica of a strategy
+    (`tests/training/test_two_replicas.py` shows it). Here the caller draws, for each recording and branch, so that a
+    run does not depend on its devices.
 
     Args:
         branch: `(batch, tokens, width)`.
