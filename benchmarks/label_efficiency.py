@@ -12,9 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from keras_ecg_mae.evaluation.evaluate import read_results
-from keras_ecg_mae.evaluation.metrics import auroc_difference
-from keras_ecg_mae.evaluation.predictions import read_predictions
+from keras_ecg_mae.evaluation.comparison import difference
+from keras_ecg_mae.evaluation.finished_run import read_finished_run
 
 FLAGS = "--flagfile=pipelines/label_efficiency.flags"
 FOLDER = Path("runs/label_efficiency")
@@ -35,24 +34,12 @@ def finetuned(encoder: str, name: str, seed: int) -> Path:
 
 def compare(seed: int, pretrained: Path, scratch: Path) -> str:
     """One line of the table."""
-    tables = []
-    for run in (pretrained, scratch):
-        table = read_predictions(run / "evaluation" / "predictions.csv").set_index("record_id").sort_index()
-        tables.append(table[(table["split"] == "test") & (table["institution"] == EXTERNAL)])
-    first, second = tables
-    assert first.index.equals(second.index)
-    difference = auroc_difference(
-        first["label"].to_numpy(),
-        first["probability"].to_numpy(),
-        second["probability"].to_numpy(),
-        first["patient_key"].to_numpy(),
-    )
-    cells = [str(seed)]
-    for run in (pretrained, scratch):
-        area = next(group for group in read_results(run / "evaluation").groups if group.name == EXTERNAL).auroc
-        cells.append(f"{area.value:.3f} ({area.low:.3f}-{area.high:.3f})")
-    cells.append(f"{difference.difference:.3f} ({difference.low:.3f}-{difference.high:.3f})")
-    return f"| {' | '.join(cells)} |"
+    runs = [read_finished_run(folder) for folder in (pretrained, scratch)]
+    groups = [next(group for group in run.results.groups if group.name == EXTERNAL) for run in runs]
+    gap = difference(*runs, groups[0])
+    estimates = [*((group.auroc.value, group.auroc) for group in groups), (gap.difference, gap)]
+    cells = [f"{value:.3f} ({area.low:.3f}-{area.high:.3f})" for value, area in estimates]
+    return f"| {' | '.join([str(seed), *cells])} |"
 
 
 def main() -> None:

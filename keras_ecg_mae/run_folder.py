@@ -31,12 +31,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def enter_stage(folder: Path, settings: Mapping[str, Any]) -> None:
     """Notes what decides a stage's result, or finds it unchanged since the stage was begun.
 
+    A stage that failed before it left any file, as on weights that could not be read, may be begun anew with others.
+
     Raises:
         RunError: the folder belongs to other settings; each difference is named.
     """
     path = folder / SETTINGS
     asked = json.loads(json.dumps(settings))
-    if not path.exists():
+    if not any(other.is_file() for other in folder.rglob("*") if other != path):
         write_json(path, asked)
         return
     noted = json.loads(path.read_text())

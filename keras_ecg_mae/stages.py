@@ -100,7 +100,9 @@ def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[s
     common = {"dataset": manifest.digest, "precision": config.training.precision, "seed": config.training.seed}
     match stage:
         case "pretrain":
-            return {**common, **asdict(config.model), **asdict(config.pretraining)}
+            weights = config.pretraining.initial_weights
+            begun_from = {"initial_weights_sha256": sha256(weights) if Path(weights).is_file() else None}
+            return {**common, **asdict(config.model), **asdict(config.pretraining), **begun_from}
         case "finetune":
             pretrained = read_done(run / FOLDERS["pretrain"]) if config.finetuning.encoder == OWN_PRETRAINING else None
             mae = asdict(config.mae_finetuning) if config.finetuning.recipe == "mae" else None

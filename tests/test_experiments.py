@@ -1,6 +1,8 @@
 """The seven experiments of the paper's table 3, each by its own flag file, at the smallest size, and their report."""
 
 import csv
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -81,10 +83,20 @@ def test_seven_flag_files_make_table_3(
     assert report.main(parse("--report_output=report"), [f"runs/{name}" for name in order]) == 0
     with (folder / "report" / "table_3.csv").open(newline="") as file:
         rows = list(csv.reader(file))
-    text = "\n".join(",".join(row) for row in rows)
-    for title in ("CNN", "ViT of ImageNet", "MAE of dataset 1", "MAE of dataset 2"):
-        assert title in text
-    for institution in range(1, 9):
-        assert f"institution_{institution}" in text
+    titles = [
+        *(
+            f"Trained on dataset1: {title}"
+            for title in ("CNN", "ViT of ImageNet", "MAE of dataset 1", "MAE of dataset 2")
+        ),
+        *(f"Trained on dataset2: {title}" for title in ("CNN", "ViT of ImageNet", "MAE of dataset 2")),
+    ]
+    assert rows[0] == ["", *titles]
+    cells = {row[0]: row[1:] for row in rows[1:]}
+    assert [*cells] == [*(f"institution_{number}" for number in range(1, 9)), "all internal", "all external"]
+    for title, cell in zip(titles, cells["all external"], strict=True):
+        p_value = "" if title.endswith(": CNN") else r"; p ([=<] [01]\.\d{3})"
+        assert re.fullmatch(rf"[01]\.\d{{3}} \([01]\.\d{{3}}-[01]\.\d{{3}}\){p_value}", cell), (title, cell)
+    for number in (1, 2, 4):
+        assert {f"table_{number}_{name}.csv" for name in ("dataset1", "dataset2")} <= set(os.listdir("report"))
     assert (folder / "report" / "report.html").is_file()
     assert "Table 3" in capsys.readouterr().out

@@ -24,8 +24,18 @@ def test_a_stage_goes_on_under_the_same_settings(tmp_path: Path) -> None:
 
 def test_a_stage_names_each_changed_setting(tmp_path: Path) -> None:
     enter_stage(tmp_path, {"epochs": 3, "seed": 0, "size": "tiny"})
+    write_whole(tmp_path / "1e-4" / "metrics.csv", "")
     with pytest.raises(RunError, match=r"epochs: 3 then, 4 now; size: 'tiny' then, 'small' now"):
         enter_stage(tmp_path, {"epochs": 4, "seed": 0, "size": "small"})
+
+
+def test_a_stage_that_left_nothing_may_be_begun_with_others(tmp_path: Path) -> None:
+    enter_stage(tmp_path, {"encoder": "broken.npz"})
+    (tmp_path / "1e-4").mkdir()
+    enter_stage(tmp_path, {"encoder": "whole.npz"})
+    write_whole(tmp_path / "1e-4" / "metrics.csv", "")
+    with pytest.raises(RunError, match=r"encoder: 'whole.npz' then, 'broken.npz' now"):
+        enter_stage(tmp_path, {"encoder": "broken.npz"})
 
 
 def test_done_is_read_back(tmp_path: Path) -> None:

@@ -123,11 +123,12 @@ def _column(run: FinishedRun, training_set: str, members: Sequence[FinishedRun])
     cnn = _baseline(training_set, members)
     baseline = None if cnn is run else cnn
     groups = {(group.pooled, group.name): group for group in run.results.groups}
-    differences = {cohort: _difference(run, baseline, group) for cohort, group in groups.items()} if baseline else {}
+    differences = {cohort: difference(run, baseline, group) for cohort, group in groups.items()} if baseline else {}
     return Column(run, title, training_set, baseline, groups, differences)
 
 
-def _difference(run: FinishedRun, baseline: FinishedRun, group: Group) -> AurocDifference:
+def difference(run: FinishedRun, baseline: FinishedRun, group: Group) -> AurocDifference:
+    """The run's AUROC in a group minus the baseline's; both were evaluated on the same records."""
     # Both tables are ordered by record and hold the same ones.
     rows, others = run.rows_of(group), baseline.rows_of(group)
     patients = rows.groupby(["institution", "patient_key"]).ngroup().to_numpy()

@@ -150,11 +150,12 @@ class ConvolutionalEncoder(keras.layers.Layer):
             )
 
         sizes = zip(layout.temporal_filters, layout.temporal_kernels, layout.temporal_pools, strict=True)
-        for index, (filters, kernel, pool) in enumerate(sizes):
-            name = f"temporal_{index}"
-            block = NormalizedBlock(convolution(filters, (1, kernel), "same"), layout, pool, name=name, dtype=policy)
-            # An attribute each: tf.train.Checkpoint passes over Keras' lists, and would lose the moving statistics.
-            setattr(self, name, block)
+        self.temporal = [
+            NormalizedBlock(
+                convolution(filters, (1, kernel), "same"), layout, pool, name=f"temporal_{index}", dtype=policy
+            )
+            for index, (filters, kernel, pool) in enumerate(sizes)
+        ]
         self.spatial = NormalizedBlock(
             convolution(layout.spatial_filters, (len(LEADS), 1), "valid"), layout, name="spatial", dtype=policy
         )
@@ -164,11 +165,6 @@ class ConvolutionalEncoder(keras.layers.Layer):
             name="features",
             dtype=policy,
         )
-
-    @property
-    def temporal(self) -> list[NormalizedBlock]:
-        """The temporal blocks in their order."""
-        return [getattr(self, f"temporal_{index}") for index in range(len(self.layout.temporal_filters))]
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         shape: tuple[int | None, ...] = (None, len(LEADS), SAMPLES, 1)
@@ -210,10 +206,15 @@ class CnnClassifier(keras.Model):
         layout = layout or CnnLayout()
         self.normalization = RecordNormalization(normalization, name="normalization")
         self.encoder = ConvolutionalEncoder(layout, name="encoder", dtype=dtype)
-        for index, width in enumerate(layout.dense):
-            name, dense = f"dense_{index}", keras.layers.Dense(width, use_bias=False, name="dense", dtype="float32")
-            # An attribute each, as the encoder's temporal blocks.
-            setattr(self, name, NormalizedBlock(dense, layout, name=name, dtype="float32"))
+        self.dense = [
+            NormalizedBlock(
+                keras.layers.Dense(width, use_bias=False, name="dense", dtype="float32"),
+                layout,
+                name=f"dense_{index}",
+                dtype="float32",
+            )
+            for index, width in enumerate(layout.dense)
+        ]
         self.head = keras.layers.Dense(1, name="head", dtype="float32")
         self.encoder.build()
         shape: tuple[int | None, ...] = (None, layout.features)
@@ -221,11 +222,6 @@ class CnnClassifier(keras.Model):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
         self.built = True
-
-    @property
-    def dense(self) -> list[NormalizedBlock]:
-        """The hidden dense layers in their order."""
-        return [getattr(self, f"dense_{index}") for index in range(len(self.encoder.layout.dense))]
 
     def get_build_config(self) -> None:
         """None: the constructor builds every weight."""

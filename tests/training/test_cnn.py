@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.models.cnn import CnnClassifier, CnnLayout
+from keras_ecg_mae.training.checkpoints import Checkpoints
 from keras_ecg_mae.training.distribution import make_strategy
 from keras_ecg_mae.training.loop import compiled_steps
 
@@ -74,12 +75,12 @@ np.savez({str(tmp_path / "two.npz")!r}, **measured)
 
 def test_a_checkpoint_restores_weights_and_statistics(tmp_path: Path) -> None:
     model, optimizer, measured = trained("one_device")
-    path = tf.train.Checkpoint(model=model, optimizer=optimizer).save(str(tmp_path / "checkpoint"))
+    Checkpoints(tmp_path, model, optimizer).save()
     keras.utils.set_random_seed(1)
     fresh = CnnClassifier(LAYOUT)
     fresh_optimizer = keras.optimizers.Adam(1e-3)
     fresh_optimizer.build(fresh.trainable_variables)
-    tf.train.Checkpoint(model=fresh, optimizer=fresh_optimizer).restore(path).assert_consumed()
+    assert Checkpoints(tmp_path, fresh, fresh_optimizer).restore()
     for ours, theirs in zip(model.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     statistics = np.concatenate([weight.numpy() for weight in fresh.non_trainable_weights])
