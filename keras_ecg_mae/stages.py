@@ -135,10 +135,8 @@ def _encoder(config: Config) -> Path | None:
         return None
     path = Path(config.training.run) / FOLDERS["pretrain"] / AUTOENCODER if name == OWN_PRETRAINING else Path(name)
     if not path.is_file():
-        raise RunError(
-            f"{path}: Expected a pretrained encoder. Received no such file: run the stage pretrain first, "
-            "or name one with --finetune_encoder."
-        )
+        remedy = "run the stage pretrain first, or name one with" if name == OWN_PRETRAINING else "mend"
+        raise RunError(f"{path}: Expected a pretrained encoder. Received no such file: {remedy} --finetune_encoder.")
     return path
 
 
