@@ -231,7 +231,7 @@ class Finetuning(Section):
     batch_size: int = setting(64, "Recordings a step, over all devices (the paper does not say).")
     learning_rates: tuple[float, ...] = setting((1e-4, 3e-5, 1e-5), "Adam's constant rates, tried one after another.")
     patience: int = setting(10, "Epochs without a lower validation loss before a rate is ended (not in the paper).")
-    label_fraction: float = setting(1.0, "Share of the training patients whose labels are used, drawn by --seed.")
+    label_fraction: float = setting(1.0, "Share of the training and of the validation patients whose labels are used, drawn by --seed.")
     time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")
 
     def check(self) -> None:

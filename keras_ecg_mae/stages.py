@@ -17,7 +17,7 @@ from absl import logging
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, STAGES, Config
-from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch
+from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch
 from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.evaluation.evaluate import Results, evaluate, format_results, read_results
@@ -46,6 +46,8 @@ def begin_run(config: Config, manifest: Manifest) -> None:
         check_labels(manifest)
         settings, seed = config.finetuning, config.training.seed
         steps_per_epoch(manifest, settings.batch_size, labelled=True, label_fraction=settings.label_fraction, seed=seed)
+        if settings.label_fraction < 1:
+            labelled_patients(manifest, settings.label_fraction, seed, "validation")
         if settings.encoder != OWN_PRETRAINING:
             _encoder(config)
     if "evaluate" in stages and not manifest.count("test", labelled=True):

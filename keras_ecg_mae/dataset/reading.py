@@ -29,7 +29,7 @@ _COUNTED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class LabelledPatients:
-    """The training patients whose labels are used.
+    """The patients of a split whose labels are used.
 
     Attributes:
         keys: their patient keys.
@@ -67,18 +67,18 @@ def verify(manifest: Manifest) -> None:
         list(threads.map(check, manifest.shards))
 
 
-def labelled_patients(manifest: Manifest, fraction: float, seed: int) -> LabelledPatients:
-    """A share of the training patients with a label, drawn by patient key and seed alone.
+def labelled_patients(manifest: Manifest, fraction: float, seed: int, split: str = TRAIN) -> LabelledPatients:
+    """A share of a split's patients with a label, drawn by patient key and seed alone.
 
     Patients with a positive recording and patients without are drawn apart, the share of each rounded to the nearest
     whole number. With the same seed, those of a smaller share are among those of a larger one. The first time for a
-    dataset, its labelled training shards are read for their labels.
+    dataset, the split's labelled shards are read for their labels.
 
     Raises:
         DatasetError: these patients' recordings have not both labels.
     """
-    shards = tuple((manifest.shard_path(shard), shard.sha256) for shard in _training_shards(manifest, labelled=True))
-    counts = _count_labels(shards)
+    labelled = [shard for shard in manifest.shards if shard.split == split and shard.labelled]
+    counts = _count_labels(tuple((manifest.shard_path(shard), shard.sha256) for shard in labelled))
     chosen: list[list[str]] = []
     for positive in (True, False):
         patients = [key for key, (_, positives) in counts.items() if (positives > 0) == positive]
@@ -89,7 +89,7 @@ def labelled_patients(manifest: Manifest, fraction: float, seed: int) -> Labelle
     if not 0 < positives < recordings:
         raise DatasetError(
             f"{manifest.path}: Expected recordings with and without {manifest.label_name or 'a label'} among those of "
-            f"{fraction:g} of the training patients. Received {positives} positive of {recordings} labelled "
+            f"{fraction:g} of the {split} patients. Received {positives} positive of {recordings} labelled "
             "recordings: raise --finetune_label_fraction or prepare more recordings."
         )
     return LabelledPatients(keys, len(chosen[0]), recordings, positives)
@@ -114,9 +114,10 @@ def steps_per_epoch(
         records = manifest.count(TRAIN, labelled=True if labelled else None)
     if records < batch_size:
         flag = "finetune_batch_size" if labelled else "pretrain_batch_size"
+        more = "raise --finetune_label_fraction" if label_fraction < 1 else "prepare more recordings"
         raise DatasetError(
             f"{manifest.path}: Expected at least one batch of {batch_size} {'labelled ' if labelled else ''}recordings "
-            f"to train on. Received {records}: lower --{flag} or prepare more recordings."
+            f"to train on. Received {records}: lower --{flag} or {more}."
         )
     return records // batch_size
 
@@ -208,6 +209,7 @@ def evaluation_batches(
     *,
     batch_size: int,
     labelled: bool,
+    patients: LabelledPatients | None = None,
     mask_noise_seed: int | None = None,
 ) -> tf.data.Dataset:
     """Every recording of some splits once, in the manifest's order; the last batch may be smaller.
@@ -217,6 +219,7 @@ def evaluation_batches(
         splits: the splits to read.
         batch_size: recordings a batch.
         labelled: take labelled recordings only, and give their label.
+        patients: take the recordings of these only.
         mask_noise_seed: give numbers to choose masked patches by, the same whenever the seed is.
 
     Returns:
@@ -226,11 +229,14 @@ def evaluation_batches(
     shards = [shard for shard in manifest.shards if shard.split in splits]
     paths = tf.constant([manifest.shard_path(shard) for shard in shards], tf.string)
     names = ["ecg", "record_id", "patient_key", "institution", *(["label"] if labelled else [])]
+    is_chosen = _among(patients) if patients else None
 
     def read_shard(path: tf.Tensor, split: tf.Tensor) -> tf.data.Dataset:
         records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
         if labelled:
             records = records.filter(schema.is_labelled)
+        if is_chosen is not None:
+            records = records.filter(is_chosen)
         return records.map(lambda serialized: (serialized, split))
 
     def decode(serialized: tf.Tensor, split: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -253,7 +259,7 @@ def _training_shards(manifest: Manifest, labelled: bool) -> list[Shard]:
 
 
 # Every learning rate asks several times, and shards hold gigabytes of samples beside their labels.
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _count_labels(shards: tuple[tuple[str, str], ...]) -> dict[str, tuple[int, int]]:
     """Patient key -> labelled recordings, and positive ones. Shards are paths, and checksums to cache by."""
     paths = tf.constant([path for path, _ in shards], tf.string)

@@ -79,14 +79,16 @@ def finetune(config: Config, manifest: Manifest, folder: Path, encoder: Path | N
     check_labels(manifest)
     labelled = manifest.count("train", labelled=True)
     if config.finetuning.label_fraction < 1:
-        used = labelled_patients(manifest, config.finetuning.label_fraction, config.training.seed)
+        for split in ("validation", "train"):
+            used = labelled_patients(manifest, config.finetuning.label_fraction, config.training.seed, split)
+            logging.info(
+                "%s: %d labelled recordings, %d of them positive, of %d patients.",
+                split,
+                used.recordings,
+                used.positives,
+                len(used.keys),
+            )
         labelled = used.recordings
-        logging.info(
-            "Learning from %d labelled recordings, %d of them positive, of %d patients.",
-            used.recordings,
-            used.positives,
-            len(used.keys),
-        )
     strategy = make_strategy(config.training.strategy)
     check_batch("finetune_batch_size", config.finetuning.batch_size, strategy, config.training.accumulation)
     results = []
@@ -205,7 +207,11 @@ def _run(
         return without_autoshard(batches, ("ecg", "label", *(["path_noise"] if drop_path else [])))
 
     held_out = evaluation_batches(
-        manifest, ["validation"], batch_size=config.evaluation.evaluate_batch_size, labelled=True
+        manifest,
+        ["validation"],
+        batch_size=config.evaluation.evaluate_batch_size,
+        labelled=True,
+        patients=labelled_patients(manifest, fraction, seed, "validation") if fraction < 1 else None,
     )
     predict = tf.function(lambda ecg: model(ecg, training=False), reduce_retracing=True)
 

@@ -282,18 +282,27 @@ def test_resuming_on_a_share_gives_the_tail_of_the_whole(patients: Manifest) -> 
 
 
 def test_a_share_without_one_class_is_refused(patients: Manifest) -> None:
-    message = r"among those of 0.02 of the training patients. Received 0 positive of 2 labelled recordings: raise --fi"
+    message = r"among those of 0.02 of the train patients. Received 0 positive of 2 labelled recordings: raise --fi"
     with pytest.raises(DatasetError, match=message):
         labelled_patients(patients, 0.02, seed=0)
     with pytest.raises(DatasetError, match=message):
         training_batches(patients, batch_size=1, epochs=1, seed=0, labelled=True, label_fraction=0.02)
-    with pytest.raises(
-        DatasetError, match=r"one batch of 64 labelled recordings .* Received 16: lower --finetune_batc"
-    ):
+    message = r"one batch of 64 labelled recordings .* Received 16: lower --finetune_batch_size or raise --finetune_la"
+    with pytest.raises(DatasetError, match=message):
         steps_per_epoch(patients, 64, labelled=True, label_fraction=0.1)
     unlabelled = replace(patients, shards=())
     with pytest.raises(DatasetError, match=r"Received 0 positive of 0 labelled"):
         labelled_patients(unlabelled, 1.0, seed=0)
+
+
+def test_evaluation_on_a_share_sees_these_patients_alone(patients: Manifest) -> None:
+    chosen = labelled_patients(patients, 0.25, seed=3)
+    batches = evaluation_batches(patients, ["train"], batch_size=7, labelled=True, patients=chosen)
+    seen = [key.decode() for batch in batches.as_numpy_iterator() for key in batch["patient_key"]]
+    assert len(seen) == chosen.recordings
+    assert set(seen) == set(chosen.keys)
+    with pytest.raises(DatasetError, match=r"of 0.25 of the validation patients. Received 0 positive of 0 labelled"):
+        labelled_patients(patients, 0.25, seed=3, split="validation")
 
 
 def test_a_share_of_labels_needs_labels(patients: Manifest) -> None:
