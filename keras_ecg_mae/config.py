@@ -12,6 +12,8 @@ from keras_ecg_mae.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune", "evaluate", "export"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+TRAINED_STAGES = STAGES[:2]  # those that all workers take part in
+SPLITS = ("train", "validation", "test")
 Normalization = Literal["record", "lead", "none"]
 Size = Literal["tiny", "small", "base", "large", "huge"]
 OWN_PRETRAINING, RANDOM = "pretrain", "random"
@@ -154,8 +156,10 @@ class Training(Section):
     run: str = setting("", "Run folder: everything a run leaves goes there.")
     title: str = setting("", "The run's name in a report; without it, the run folder's.")
     stages: tuple[str, ...] = setting(STAGES, "Stages to run, in their order; finished ones are skipped.")
-    strategy: Literal["auto", "one_device", "mirrored"] = setting(
-        "auto", "One device, or all GPUs of this machine in step; auto takes mirrored where there are several GPUs."
+    strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = setting(
+        "auto",
+        "One device, all GPUs of this machine (mirrored), or those of all machines that TF_CONFIG names; auto takes "
+        "what there is.",
     )
     precision: Literal["float32", "mixed_bfloat16"] = setting("float32", "Arithmetic; bfloat16 suits A100s and later.")
     seed: int = setting(0, "Seed of weights, masks, order of records and time shifts.")
@@ -164,6 +168,7 @@ class Training(Section):
         1, "Parts that a device computes its share of a batch in, one after another: more need less memory."
     )
     xla: bool = setting(False, "Compile forward and backward pass with XLA.")
+    profile_steps: int = setting(0, "Steps to record with TensorFlow's profiler for TensorBoard, after the first.")
 
     def check(self) -> None:
         unknown = [stage for stage in self.stages if stage not in STAGES]
@@ -172,6 +177,7 @@ class Training(Section):
         self.expect("stages", list(self.stages) == ordered, f"to be in the order {','.join(ordered)}, each once")
         self.expect("checkpoint_minutes", self.checkpoint_minutes >= 0, "to be 0 or more")
         self.expect("accumulation", self.accumulation >= 1, "to be at least 1")
+        self.expect("profile_steps", self.profile_steps >= 0, "to be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,9 @@ class Finetuning(Section):
     batch_size: int = setting(64, "Recordings a step, over all devices (the paper does not say).")
     learning_rates: tuple[float, ...] = setting((1e-4, 3e-5, 1e-5), "Adam's constant rates, tried one after another.")
     patience: int = setting(10, "Epochs without a lower validation loss before a rate is ended (not in the paper).")
-    label_fraction: float = setting(1.0, "Share of the training and of the validation patients whose labels are used, drawn by --seed.")
+    label_fraction: float = setting(
+        1.0, "Share of the training and of the validation patients whose labels are used, drawn by --seed."
+    )
     time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")
 
     def check(self) -> None:
@@ -341,3 +349,26 @@ class Config:
             # Its batch normalisation takes statistics over all replicas, which neither can.
             self.training.expect("accumulation", self.training.accumulation == 1, "to be 1 for a CNN")
             self.training.expect("xla", not self.training.xla, "to be false for a CNN")
+        self._expect_settings_of_the_recipe()
+
+    def _expect_settings_of_the_recipe(self) -> None:
+        """Raises `ConfigError` where a setting was given that is the other fine-tuning recipe's."""
+        recipe = self.finetuning.recipe
+        idle: Section = self.finetuning
+        instead = {
+            "learning_rates": "--finetune_mae_base_learning_rate",
+            "epochs": "--finetune_mae_epochs",
+            "patience": "--finetune_mae_epochs, since it is never ended early",
+        }
+        if recipe == "paper":
+            idle = self.mae_finetuning
+            instead = {item.name: "--finetune_recipe=mae with it" for item in fields(MaeFinetuning)}
+            for name, ours in {
+                "epochs": "--finetune_epochs",
+                "base_learning_rate": "--finetune_learning_rates",
+            }.items():
+                instead[name] = f"{ours}, or {instead[name]}"
+        for name, remedy in instead.items():
+            default = getattr(type(idle), name)
+            expected = f"to be left out with --finetune_recipe={recipe}: give {remedy}"
+            idle.expect(name, getattr(idle, name) == default, expected)

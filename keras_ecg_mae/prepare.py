@@ -39,7 +39,7 @@ def main(config: Config, _: list[str]) -> int:
 
 def _counts(cohort: "CohortDescription") -> list[str]:
     """A line an institution, a column a split."""
-    from keras_ecg_mae.dataset import SPLITS
+    from keras_ecg_mae.config import SPLITS
 
     lines = [f"{cohort.count():,} recordings (positive {cohort.label_name} in brackets)"]
     lines.append(f"{'institution':<24}" + "".join(f"{split:>16}" for split in SPLITS))

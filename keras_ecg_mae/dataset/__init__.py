@@ -10,11 +10,9 @@ from keras_ecg_mae.dataset.reading import (
     training_batches,
     verify,
 )
-from keras_ecg_mae.dataset.split import SPLITS
 from keras_ecg_mae.dataset.writing import prepare, split_table
 
 __all__ = [
-    "SPLITS",
     "CohortDescription",
     "LabelledPatients",
     "Manifest",

@@ -135,6 +135,8 @@ def training_batches(
     time_shift: bool = False,
     mask_noise: bool = False,
     path_noise: int = 0,
+    replicas: int = 1,
+    own_replicas: range = range(1),
 ) -> tf.data.Dataset:
     """Shuffled batches of the training split over all epochs, `steps_per_epoch` of them an epoch.
 
@@ -150,6 +152,9 @@ def training_batches(
         time_shift: rotate each recording by a time of its own, all leads together.
         mask_noise: give numbers to choose the masked patches by.
         path_noise: blocks to give numbers for, to choose the dropped branches by (stochastic depth).
+        replicas: equal parts that a batch is split into, one for each replica of the training.
+        own_replicas: which of these parts to give, one after the other, in the place of whole batches. Every worker
+            reads all recordings, since they are shuffled together, and decodes its own.
 
     Returns:
         Dicts of `ecg` `(batch, 12, 5000)` float32 mV, `record_id` `(batch,)` string, `label` `(batch,)` float32 if
@@ -183,7 +188,11 @@ def training_batches(
         # Recordings are shuffled before they are decoded, at half the memory.
         records = records.shuffle(buffer, seed=epoch_seed, reshuffle_each_iteration=False)
         done = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
-        return records.batch(batch_size, drop_remainder=True).skip(done).map(lambda serialized: (epoch, serialized))
+        whole = records.batch(batch_size, drop_remainder=True).skip(done)
+        parts = whole.map(
+            lambda serialized: tf.reshape(serialized, (replicas, -1))[own_replicas.start : own_replicas.stop]
+        ).unbatch()
+        return parts.map(lambda serialized: (epoch, tf.ensure_shape(serialized, (batch_size // replicas,))))
 
     def decode(epoch: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = schema.decode(serialized, names)
@@ -198,7 +207,7 @@ def training_batches(
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(read_epoch)
     batches = batches.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = batches.apply(
-        tf.data.experimental.assert_cardinality(max(0, steps * (epochs - first_epoch) - first_step))
+        tf.data.experimental.assert_cardinality(max(0, steps * (epochs - first_epoch) - first_step) * len(own_replicas))
     )
     return batches.prefetch(_BATCHES_AHEAD)
 

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable
 import pandas as pd
 from absl import logging
 
-TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+from keras_ecg_mae.config import SPLITS
+
+TRAIN, VALIDATION, TEST = SPLITS
 
 
 def hashed_order(names: Iterable[str], seed: int) -> list[bytes]:

@@ -1,5 +1,9 @@
 """What a training resumes from."""
 
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -12,38 +16,114 @@ KEPT = 3
 
 
 class Checkpoints:
-    """The last few checkpoints of a training, in a folder.
+    """The last few checkpoints of a training, in a folder, written while the training goes on.
+
+    Weights, optimizer and place are copied into host memory, and a thread writes the copy.
 
     Args:
         folder: made with the first checkpoint.
         model, optimizer: with all their variables.
-        places: variables that say how far the training has come.
+        places: numbers that say how far the training has come, by name, as they are at its beginning.
+        writes: whether this process saves; others only read.
+
+    Attributes:
+        saved: checkpoints written.
+        held_up_s: for how long the training stood still for them.
+        last_s: what the last one took, copying and writing.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, **places: tf.Variable):
+    def __init__(
+        self,
+        folder: Path,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        places: Mapping[str, float],
+        writes: bool = True,
+    ):
+        self._folder, self._writes = folder, writes
         # The weights by themselves: of a model, tf.train.Checkpoint leaves out the layers that Keras keeps in lists.
-        weights = [variable.value for variable in model.variables]
-        self._checkpoint = tf.train.Checkpoint(weights=weights, optimizer=optimizer, **places)
+        self._variables = [variable.value for variable in (*model.variables, *optimizer.variables)]
+        self._weights = [variable.value for variable in model.trainable_variables]
+        with tf.device("CPU:0"):
+            self._copies = [tf.Variable(tf.zeros(one.shape, one.dtype), trainable=False) for one in self._variables]
+            self._places = {name: tf.Variable(value, dtype=tf.float64) for name, value in places.items()}
+        self._checkpoint = tf.train.Checkpoint(variables=self._copies, **self._places)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=KEPT)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self.saved, self.held_up_s, self.last_s = 0, 0.0, 0.0
 
-    def save(self) -> None:
-        """Writes one. TensorFlow names it as the last only when it is whole."""
+    def save(self, **places: float) -> None:
+        """Takes a copy and begins to write it. TensorFlow names it as the last only when it is whole.
+
+        Raises:
+            RunError: a weight is not finite, or the checkpoint before could not be written; both leave those that are
+                there as they are.
+        """
+        if not self._writes:
+            return
+        began = time.monotonic()
+        self.wait()
+        if not bool(tf.math.is_finite(tf.linalg.global_norm(self._weights))):
+            raise RunError(
+                f"{self._folder}: Expected finite weights to save. Received NaN or infinity. The last checkpoint is "
+                "kept; try a lower learning rate or float32."
+            )
+        for copy, variable in zip(self._copies, self._variables, strict=True):
+            copy.assign(variable)
+        for name, value in places.items():
+            self._places[name].assign(value)
+        self.held_up_s += time.monotonic() - began
+        self._writing = self._thread.submit(self._write, began)
+
+    def _write(self, began: float) -> None:
         self._manager.save()
+        self.saved += 1
+        self.last_s = time.monotonic() - began
 
-    def restore(self) -> bool:
-        """Reads the last that is whole, and says whether there is any; a damaged one is named and left out.
+    def check(self) -> None:
+        """Raises `RunError` where the checkpoint that was being written has failed."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when no checkpoint is being written. Raises `RunError` where the last could not be written."""
+        writing, self._writing = self._writing, None
+        try:
+            if writing is not None:
+                writing.result()
+        except (tf.errors.OpError, OSError) as error:
+            self._remove_parts()
+            raise RunError(
+                f"{self._folder}: Expected to write a checkpoint. Received: {str(error).splitlines()[0]}. The last "
+                "whole one is kept; the same command goes on from there."
+            ) from error
+
+    def _remove_parts(self) -> None:
+        """What there is of a checkpoint that was not finished takes the room that others need."""
+        whole = tuple(Path(path).name for path in self._manager.checkpoints)
+        for path in self._folder.glob("ckpt-*"):
+            if path.name.split(".")[0].removesuffix("_temp") not in whole:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def restore(self) -> dict[str, float] | None:
+        """Reads the last that is whole, and gives its places; a damaged one is named and left out.
 
         Raises:
             RunError: there are some, all of them damaged.
         """
+        if self._writes:
+            self._remove_parts()
         if any(self._read(path) for path in reversed(self._manager.checkpoints)):
-            return True
+            for copy, variable in zip(self._copies, self._variables, strict=True):
+                variable.assign(copy)
+            return {name: float(place) for name, place in self._places.items()}
         if self._manager.checkpoints:
             raise RunError(
                 f"{self._manager.directory}: Expected a whole checkpoint. Received {len(self._manager.checkpoints)}, "
                 "all damaged: remove the folder to train anew."
             )
-        return False
+        return None
 
     def _read(self, path: str) -> bool:
         try:

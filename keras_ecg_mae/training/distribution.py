@@ -1,4 +1,9 @@
-"""Which devices train."""
+"""Which devices train, on one machine or on several."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import tensorflow as tf
 from absl import logging
@@ -6,20 +11,93 @@ from absl import logging
 from keras_ecg_mae.errors import ConfigError
 
 
+@lru_cache(maxsize=1)  # workers can be connected once in a process
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """The strategy that `--strategy` names.
 
     `one_device` is the first GPU, or the CPU; `mirrored` is all GPUs of this machine, or all its logical CPUs, in
-    step; `auto` is `mirrored` where there are several GPUs.
+    step; `multi_worker` is those of all machines that the environment variable TF_CONFIG names. `auto` is
+    `multi_worker` where TF_CONFIG names several, `mirrored` where there are several GPUs.
+
+    To be called before the first tensor when there are several workers.
+
+    Raises:
+        ConfigError: TF_CONFIG is not as TensorFlow's guide to multi-worker training describes it.
     """
-    gpus = tf.config.list_logical_devices("GPU")
-    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
-        devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
-        strategy: tf.distribute.Strategy = tf.distribute.MirroredStrategy(devices)
+    workers = _workers()
+    if name == "multi_worker" or (name == "auto" and workers > 1):
+        if not workers:
+            raise ConfigError(
+                "Expected the environment variable TF_CONFIG with --strategy=multi_worker. Received none."
+            )
+        strategy: tf.distribute.Strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
-        strategy = tf.distribute.OneDeviceStrategy((gpus or tf.config.list_logical_devices("CPU"))[0].name)
-    logging.info("Training on %d replica(s): %s.", strategy.num_replicas_in_sync, type(strategy).__name__)
+        gpus = tf.config.list_logical_devices("GPU")
+        devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+        if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+            strategy = tf.distribute.MirroredStrategy(devices)
+        else:
+            strategy = tf.distribute.OneDeviceStrategy(devices[0])
+    logging.info(
+        "Training on %d replica(s) of %d worker(s): %s.",
+        strategy.num_replicas_in_sync,
+        max(workers, 1),
+        type(strategy).__name__,
+    )
     return strategy
+
+
+def _workers() -> int:
+    """How many workers TF_CONFIG names, 0 without it."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return 0
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        addresses = [*cluster.get("chief", []), *cluster["worker"]]
+        cluster[task["type"]][int(task["index"])]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ConfigError(
+            'Expected TF_CONFIG like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": '
+            f"0}}}}. Received {text!r} ({type(error).__name__}: {error})."
+        ) from error
+    return len(addresses)
+
+
+def worker_count(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together."""
+    return _workers() if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) else 1
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one of its strategy's workers that writes the run folder."""
+    return bool(strategy.extended.should_checkpoint)
+
+
+def agreed(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[float]:
+    """The sums of the workers' values, the same for all of them. Each waits for the others."""
+    workers = worker_count(strategy)
+    if workers == 1:
+        return list(values)
+    total = _summed(strategy)(tf.constant(values, tf.float32))
+    return [float(value) * workers / strategy.num_replicas_in_sync for value in total]
+
+
+@lru_cache(maxsize=1)
+def _summed(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A compiled function: this worker's numbers -> their sums over all replicas."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def summed(values: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: values), axis=None)
+
+    return summed
+
+
+def worker_lost(error: tf.errors.OpError) -> bool:
+    """Whether a computation failed because another worker no longer answers."""
+    return isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError) or "ollective" in error.message
 
 
 def check_batch(flag: str, batch_size: int, strategy: tf.distribute.Strategy, accumulation: int) -> None:

@@ -1,6 +1,6 @@
 """Fine-tuning of a pretrained encoder (Sawano et al., Methods, 'Fine-tuning'), and training of the baselines."""
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +20,17 @@ from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pre
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import mark_done, read_done
-from keras_ecg_mae.training.distribution import check_batch, make_strategy
-from keras_ecg_mae.training.loop import Batch, train, without_autoshard
+from keras_ecg_mae.training.best_weights import BestWeights
+from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
+from keras_ecg_mae.training.loop import Trainer
 from keras_ecg_mae.training.metrics_log import MetricsLog
 from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
 from keras_ecg_mae.training.published import load_published
+from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
 
 CLASSIFIER = "classifier.keras"
-BEST = "best.weights.h5"
+BEST_BY = "validation_loss"
 KERAS_FILE = ".keras"
 
 
@@ -59,7 +61,13 @@ def trials(config: Config) -> list[Trial]:
     return [Trial(rate, settings.epochs, settings.patience) for rate in settings.learning_rates]
 
 
-def finetune(config: Config, manifest: Manifest, folder: Path, encoder: Path | None) -> dict[str, Any]:
+def finetune(
+    config: Config,
+    manifest: Manifest,
+    folder: Path,
+    encoder: Path | None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, Any]:
     """Fine-tunes at every learning rate and keeps the weights of the lowest validation loss over all.
 
     Args:
@@ -94,15 +102,18 @@ def finetune(config: Config, manifest: Manifest, folder: Path, encoder: Path | N
     results = []
     for trial in trials(config):
         trial_folder = folder / f"{trial.learning_rate:g}"
-        results.append(read_done(trial_folder) or _run(trial, config, manifest, trial_folder, encoder, strategy))
+        results.append(
+            read_done(trial_folder) or _run(trial, config, manifest, trial_folder, encoder, strategy, callbacks)
+        )
     best = min(results, key=lambda result: result["validation_loss"])
-    with tf.device("CPU"):
-        # In float32, whatever was trained in: evaluation and serving then compute the same on every device.
-        model = _build(config, precision="float32")
-        model.load_weights(folder / f"{best['learning_rate']:g}" / BEST)
-        model.save(folder / CLASSIFIER)
     done = {**best, "learning_rates": results, "labelled_recordings": labelled}
-    mark_done(folder, done)
+    if is_chief(strategy):
+        with tf.device("CPU"):
+            # In float32, whatever was trained in: evaluation and serving then compute the same on every device.
+            model = _build(config, precision="float32")
+            model.load_weights(BestWeights(folder / f"{best['learning_rate']:g}", BEST_BY).path(best["epoch"]))
+            model.save(folder / CLASSIFIER)
+        mark_done(folder, done)
     return done
 
 
@@ -168,9 +179,10 @@ def _run(
     folder: Path,
     encoder: Path | None,
     strategy: tf.distribute.Strategy,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> dict[str, Any]:
     settings, mae = config.finetuning, config.mae_finetuning
-    folder.mkdir(parents=True, exist_ok=True)
+    chief = is_chief(strategy)
     seed, fraction = config.training.seed, settings.label_fraction
     steps = steps_per_epoch(manifest, settings.batch_size, labelled=True, label_fraction=fraction, seed=seed)
     drop_path = _drop_path(config)
@@ -191,8 +203,8 @@ def _run(
         logits = model(batch["ecg"], training=True, **noise)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=logits)
 
-    def batches_from(epoch: int, step: int) -> tf.data.Dataset:
-        batches = training_batches(
+    def batches_from(epoch: int, step: int, replicas: int, own_replicas: range) -> tf.data.Dataset:
+        return training_batches(
             manifest,
             batch_size=settings.batch_size,
             epochs=trial.epochs,
@@ -203,8 +215,9 @@ def _run(
             label_fraction=fraction,
             time_shift=settings.time_shift,
             path_noise=model.encoder.depth if drop_path else 0,
+            replicas=replicas,
+            own_replicas=own_replicas,
         )
-        return without_autoshard(batches, ("ecg", "label", *(["path_noise"] if drop_path else [])))
 
     held_out = evaluation_batches(
         manifest,
@@ -215,52 +228,41 @@ def _run(
     )
     predict = tf.function(lambda ecg: model(ecg, training=False), reduce_retracing=True)
 
-    def epoch_end(epoch: int, log: MetricsLog, scalars: dict[str, float]) -> bool:
+    def validate(epoch: int, log: MetricsLog) -> dict[str, float]:
         parts = [(predict(batch["ecg"]), batch["label"]) for batch in held_out]
         logits, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
         cross_entropy = np.logaddexp(0, np.where(labels == 1, -logits, logits))
-        scalars["validation_loss"] = float(np.mean(cross_entropy, dtype=np.float64))
-        scalars["validation_auroc"] = float(roc_auc_score(labels, logits))
-        best_epoch, best_loss = _best(log.rows)
-        if scalars["validation_loss"] < best_loss:
-            _save_weights(model, folder / BEST)
-            best_epoch = epoch
-        return epoch - best_epoch >= trial.patience
+        return {
+            "validation_loss": float(np.mean(cross_entropy, dtype=np.float64)),
+            "validation_auroc": float(roc_auc_score(labels, logits)),
+        }
 
-    log = train(
+    best = BestWeights(folder, BEST_BY, chief)
+    log = Trainer(
         title=f"finetune {trial.learning_rate:g}",
         model=model,
         optimizer=optimizer,
         losses=losses,
+        inputs=("ecg", "label", *(["path_noise"] if drop_path else [])),
         batches_from=batches_from,
-        epoch_end=epoch_end,
+        validate=validate,
+        best=best,
+        patience=trial.patience,
         strategy=strategy,
         epochs=trial.epochs,
         steps_per_epoch=steps,
         batch_size=settings.batch_size,
         folder=folder,
         settings=config.training,
-    )
-    epoch, loss = _best(log.rows)
+        callbacks=callbacks,
+    ).train()
+    epoch, loss = best.best(log.rows)
     result = {"learning_rate": trial.learning_rate, "epoch": epoch, "validation_loss": loss, "epochs": len(log.rows)}
-    with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default(step=0):
-        hparams.hparams(
-            {"learning_rate": trial.learning_rate, "batch_size": settings.batch_size, "recipe": settings.recipe}
-        )
-        tf.summary.scalar("best_validation_loss", loss)
-    mark_done(folder, result)
+    if chief:
+        with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default(step=0):
+            hparams.hparams(
+                {"learning_rate": trial.learning_rate, "batch_size": settings.batch_size, "recipe": settings.recipe}
+            )
+            tf.summary.scalar("best_validation_loss", loss)
+        mark_done(folder, result)
     return result
-
-
-def _best(rows: list[dict[str, float]]) -> tuple[int, float]:
-    """Epoch and value of the lowest validation loss so far; before the first epoch, (-1, infinity)."""
-    if not rows:
-        return -1, float("inf")
-    best = min(rows, key=lambda row: row["validation_loss"])
-    return int(best["epoch"]), best["validation_loss"]
-
-
-def _save_weights(model: keras.Model, path: Path) -> None:
-    partial = path.with_name(f"partial.{BEST}")  # Keras insists on the ending
-    model.save_weights(partial)
-    os.replace(partial, path)

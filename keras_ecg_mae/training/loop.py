@@ -1,210 +1,280 @@
 """The training loop: epochs of compiled steps on every replica, checkpoints, progress.
 
 `keras.Model.fit` cannot do what is asked of it under tf.distribute in this version of Keras (no accumulation, no
-several steps a call, no multi-worker), so the loop is ours; model, optimizer and metrics are Keras'.
+several steps a call, no multi-worker), so the loop is ours; model, optimizer and callbacks are Keras'.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
-from tqdm import tqdm
 
 from keras_ecg_mae.config import Training
 from keras_ecg_mae.errors import PreemptedError, RunError
+from keras_ecg_mae.run_folder import write_whole
+from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.checkpoints import Checkpoints
+from keras_ecg_mae.training.distribution import agreed, is_chief, worker_count
 from keras_ecg_mae.training.metrics_log import MetricsLog
 from keras_ecg_mae.training.preemption import Preemption
+from keras_ecg_mae.training.steps import Losses, compiled_steps
+from keras_ecg_mae.training.watching import ProfilerWindow, Progress, memory_scalars
 
 # Steps run in one call of a compiled function: enough to hide the cost of the call, few enough to show progress and to
 # end soon when asked to.
 MOST_STEPS_PER_CALL = 20
 SECONDS_PER_CALL = 5.0
+# The end of an epoch is saved where that is cheap: where a checkpoint takes less than 1% of the time since the last.
+CHECKPOINT_SHARE = 0.01
+NOT_FINITE = "not_finite.csv"
 
-Batch = dict[str, tf.Tensor]
-Losses = Callable[[Batch], tf.Tensor]
-EpochEnd = Callable[[int, MetricsLog, dict[str, float]], bool]
+BatchesFrom = Callable[[int, int, int, range], tf.data.Dataset]
+Validate = Callable[[int, MetricsLog], dict[str, float]]
 
 
-def train(
-    *,
-    title: str,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    losses: Losses,
-    batches_from: Callable[[int, int], tf.data.Dataset],
-    epoch_end: EpochEnd,
-    strategy: tf.distribute.Strategy,
-    epochs: int,
-    steps_per_epoch: int,
-    batch_size: int,
-    folder: Path,
-    settings: Training,
-) -> MetricsLog:
-    """Trains for some epochs, going on from the last checkpoint in `folder`.
+class Trainer:
+    """Trains a model for some epochs, going on from the last checkpoint in its folder.
 
-    The same weights come out, bit for bit, however often it was interrupted.
+    The same weights come out, bit for bit, however often it was interrupted, on devices that compute the same again.
 
     Args:
         title: names the training on the console.
         model, optimizer: made in the strategy's scope.
         losses: a batch on one replica -> the loss of each of its recordings, `(batch,)`.
-        batches_from: an epoch and a step of it -> all batches from there on, as `dataset.training_batches`.
-        epoch_end: called after each epoch with its number, the log, and the epoch's scalars, to which it may add;
-            returns whether to stop.
-        steps_per_epoch, batch_size: of the whole, over all replicas.
-        folder: for checkpoints, `metrics.csv` and `tensorboard/`.
-        settings: minutes between checkpoints, accumulation, XLA. The end of the last epoch is always saved.
-
-    Returns:
-        The log, with a row for every epoch.
-
-    Raises:
-        RunError: the loss is not finite; names the steps.
-        PreemptedError: SIGTERM or Ctrl-C has come, and everything is saved.
+        inputs: what of a batch goes to the devices.
+        batches_from: epoch, step of it, replicas, and those of this worker -> the shares of these replicas in all
+            batches from there on, as `dataset.training_batches` gives them.
+        validate: called after each epoch with its number and the log; gives scalars.
+        best: which epoch's weights are kept beside the last ones.
+        patience: epochs without a better one before the training is ended.
+        epochs, steps_per_epoch, batch_size: of the whole, over all replicas.
+        folder: for checkpoints, best weights, `metrics.csv` and `tensorboard/`.
+        settings: minutes between checkpoints, accumulation, XLA, profiler. The end of the last epoch is always saved.
+        callbacks: Keras callbacks; the batch methods are called once a call of up to 20 steps.
     """
-    with strategy.scope():  # before the checkpoint is read: what is not there cannot be restored
-        optimizer.build(model.trainable_variables)
-    # Steps done, and the sum of the losses of this epoch's: the place in the training.
-    done = tf.Variable(0, dtype=tf.int64, trainable=False, name="done_steps")
-    epoch_loss = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="epoch_loss")
-    checkpoints = Checkpoints(folder / "checkpoints", model, optimizer, done=done, epoch_loss=epoch_loss)
-    if checkpoints.restore():
-        logging.info("%s goes on after step %d.", title, int(done))
-    total = epochs * steps_per_epoch
-    first, first_step = divmod(int(done), steps_per_epoch)
-    log = MetricsLog(folder, first)
-    run_steps = compiled_steps(strategy, model, optimizer, losses, batch_size, settings.accumulation, settings.xla)
-    batches = iter(strategy.experimental_distribute_dataset(batches_from(first, first_step)))
-    began = saved = time.monotonic()
-    first_call_s = 0.0
-    steps_per_call = 1  # until it is known how long one takes
 
-    def save() -> None:
-        nonlocal saved
-        checkpoints.save()
-        saved = time.monotonic()
-
-    with (
-        Preemption() as preemption,
-        tqdm(total=total, initial=int(done), desc=title, unit="step", mininterval=1.0) as progress,
+    def __init__(
+        self,
+        *,
+        title: str,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        losses: Losses,
+        inputs: Sequence[str],
+        batches_from: BatchesFrom,
+        validate: Validate,
+        best: BestWeights,
+        patience: int,
+        strategy: tf.distribute.Strategy,
+        epochs: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        folder: Path,
+        settings: Training,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ):
-        for epoch in range(first, epochs):
-            epoch_began, epoch_first = time.monotonic(), int(done)
-            while int(done) < (epoch + 1) * steps_per_epoch:
-                start, call_began = int(done), time.monotonic()
-                count = min(steps_per_call, (epoch + 1) * steps_per_epoch - start)
-                loss = float(run_steps(batches, tf.constant(count)))
-                if not math.isfinite(loss):
-                    raise RunError(
-                        f"{folder}: Expected a finite loss. Received {loss} in the steps {start} to "
-                        f"{start + count - 1} (epoch {epoch}). The last checkpoint is kept; try a lower learning rate "
-                        "or float32."
-                    )
-                epoch_loss.assign_add(loss)
-                done.assign_add(count)
-                seconds = time.monotonic() - call_began
-                if first_call_s:
-                    steps_per_call = min(max(round(SECONDS_PER_CALL * count / seconds), 1), MOST_STEPS_PER_CALL)
-                first_call_s = first_call_s or time.monotonic() - began
-                progress.update(count)
-                ends = int(done) == (epoch + 1) * steps_per_epoch
-                if not ends and (preemption.requested or time.monotonic() - saved >= 60 * settings.checkpoint_minutes):
-                    save()
-                if preemption.requested and not ends:
-                    raise PreemptedError(f"{title} is saved at step {int(done)}; the same command goes on from there.")
-            seconds = time.monotonic() - epoch_began
-            scalars = {
-                "loss": float(epoch_loss) / steps_per_epoch,
-                "learning_rate": float(optimizer.learning_rate),
-                "records_per_second": (int(done) - epoch_first) * batch_size / seconds,
-            }
-            stop = epoch_end(epoch, log, scalars)
-            log.epoch(epoch, int(done), scalars)
-            progress.set_postfix_str(
-                " ".join(f"{name} {value:.3g}" for name, value in scalars.items() if "loss" in name)
+        self._title, self._folder, self._settings = title, folder, settings
+        self._model, self._optimizer, self._strategy = model, optimizer, strategy
+        self._inputs, self._batches_from, self._validate = inputs, batches_from, validate
+        self._best, self._patience = best, patience
+        self._epochs, self._steps_per_epoch, self._batch_size = epochs, steps_per_epoch, batch_size
+        self._total = epochs * steps_per_epoch
+        self._chief = is_chief(strategy)
+        with strategy.scope():  # before the checkpoint is read: what is not there cannot be restored
+            optimizer.build(model.trainable_variables)
+        # The place in the training: steps done, and sums over the steps of this epoch.
+        self._done, self._loss_sum, self._norm_sum = 0, 0.0, 0.0
+        self._checkpoints = Checkpoints(folder / "checkpoints", model, optimizer, self._place(), self._chief)
+        self._run_steps = compiled_steps(
+            strategy, model, optimizer, losses, batch_size, settings.accumulation, settings.xla
+        )
+        self._steps_per_call = 1  # until it is known how long one takes
+        self._first_call_s = 0.0
+        self._callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch
+        )
+
+    def train(self) -> MetricsLog:
+        """Trains to the end.
+
+        Returns:
+            The log, with a row for every epoch.
+
+        Raises:
+            RunError: the loss is not finite (names step and recordings), or a checkpoint cannot be written.
+            PreemptedError: SIGTERM or Ctrl-C has come, and everything is saved.
+        """
+        self._restore()
+        first, first_step = divmod(self._done, self._steps_per_epoch)
+        log = MetricsLog(self._folder, first, self._chief)
+        batches = iter(
+            self._strategy.distribute_datasets_from_function(lambda context: self._shares(context, first, first_step))
+        )
+        profiler = ProfilerWindow(self._folder / "tensorboard", self._settings.profile_steps if self._chief else 0)
+        self._began = self._saved = time.monotonic()
+        self._model.stop_training = False
+        if self._callbacks.callbacks:
+            self._model.optimizer = self._optimizer  # where callbacks look for it; saved weights then hold it as well
+        self._callbacks.on_train_begin()
+        try:
+            with (
+                Preemption() as preemption,
+                Progress(self._title, self._total, self._done, self._epochs, self._chief) as progress,
+            ):
+                for epoch in range(first, self._epochs):
+                    self._callbacks.on_epoch_begin(epoch)
+                    scalars = self._train_epoch(epoch, batches, preemption, progress, profiler)
+                    self._end_epoch(epoch, scalars, log, preemption)
+                    if self._done == self._total:
+                        break
+        finally:
+            profiler.close()
+            if self._callbacks.callbacks:
+                del self._model.optimizer
+            self._checkpoints.wait()
+        self._callbacks.on_train_end()
+        log.close()
+        self._report()
+        return log
+
+    def _place(self) -> dict[str, float]:
+        return {"done_steps": self._done, "loss_sum": self._loss_sum, "norm_sum": self._norm_sum}
+
+    def _restore(self) -> None:
+        place = self._checkpoints.restore()
+        if place is not None:
+            self._done, self._loss_sum, self._norm_sum = int(place["done_steps"]), place["loss_sum"], place["norm_sum"]
+            logging.info("%s goes on after step %d.", self._title, self._done)
+        everywhere = agreed(self._strategy, [self._done])[0]
+        if everywhere != self._done * worker_count(self._strategy):
+            raise RunError(
+                f"{self._folder}: Expected every worker to find the same checkpoint. Received step {self._done} here "
+                "and another elsewhere: the run folder must be the same one for all workers."
             )
-            epoch_loss.assign(0.0)
-            if stop:  # a training that was ended early has nothing left to do when it is resumed
-                done.assign(total)
-            finished = int(done) == total
-            if finished or preemption.requested or time.monotonic() - saved >= 60 * settings.checkpoint_minutes:
-                save()
-            if preemption.requested and not finished:
-                raise PreemptedError(f"{title} is saved after epoch {epoch}; the same command goes on from there.")
-            if stop:
-                break
-    log.close()
-    if first_call_s:
-        taken = time.monotonic() - began
-        logging.info("%s took %.0f s; its first step was done after %.1f s.", title, taken, first_call_s)
-    return log
 
+    def _shares(self, context: tf.distribute.InputContext, epoch: int, step: int) -> tf.data.Dataset:
+        replicas = context.num_replicas_in_sync
+        own = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * own
+        batches = self._batches_from(epoch, step, replicas, range(first, first + own))
+        return batches.map(lambda batch: {name: batch[name] for name in self._inputs})
 
-def compiled_steps(
-    strategy: tf.distribute.Strategy,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    losses: Losses,
-    batch_size: int,
-    accumulation: int = 1,
-    xla: bool = False,
-) -> Callable[[Any, tf.Tensor], tf.Tensor]:
-    """A compiled function: an iterator over global batches and a number of steps -> the sum of their mean losses.
-
-    Args:
-        accumulation: parts that a replica computes its share of a batch in, one after another.
-        xla: whether forward and backward pass are compiled by XLA; the optimizer is not, since its all-reduce cannot.
-    """
-    weights = [variable.value for variable in model.trainable_variables]
-
-    def loss_and_gradients(batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            # The optimizer adds up the replicas' gradients, so each divides by the whole batch.
-            loss = tf.reduce_sum(losses(batch)) / batch_size
-        return loss, tape.gradient(loss, weights)
-
-    compute = tf.function(loss_and_gradients, jit_compile=True) if xla else loss_and_gradients
-
-    def accumulated(batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        parts = {
-            name: tf.reshape(value, tf.concat([[accumulation, -1], tf.shape(value)[1:]], axis=0))
-            for name, value in batch.items()
+    def _train_epoch(
+        self, epoch: int, batches: Any, preemption: Preemption, progress: Progress, profiler: ProfilerWindow
+    ) -> dict[str, float]:
+        end, first, began, waited = (epoch + 1) * self._steps_per_epoch, self._done, time.monotonic(), 0.0
+        while self._done < end:
+            call_began = time.monotonic()
+            count = min(self._steps_per_call, end - self._done)
+            if self._first_call_s:
+                count = profiler.before(count)
+            self._callbacks.on_train_batch_begin(self._done - epoch * self._steps_per_epoch)
+            measured = {name: value.numpy() for name, value in self._run_steps(batches, tf.constant(count)).items()}
+            profiler.after(count)
+            self._add(epoch, measured)
+            seconds = time.monotonic() - call_began
+            self._first_call_s = self._first_call_s or time.monotonic() - self._began
+            waited += float(measured["input_wait_s"])
+            last_loss = float(measured["losses"][-1])
+            progress.update(count, last_loss)
+            self._callbacks.on_train_batch_end(self._done - epoch * self._steps_per_epoch - 1, {"loss": last_loss})
+            self._checkpoints.check()
+            steps = min(max(round(SECONDS_PER_CALL * count / seconds), 1), MOST_STEPS_PER_CALL)
+            preempted, due, self._steps_per_call = self._decided(preemption, steps)
+            if self._done < end and (preempted or due):
+                self._save()
+                if preempted:
+                    self._end_early(f"at step {self._done}")
+        seconds = time.monotonic() - began
+        steps = self._steps_per_epoch
+        return {
+            "loss": self._loss_sum / steps,
+            "learning_rate": float(tf.convert_to_tensor(self._optimizer.learning_rate)),
+            "gradient_norm": self._norm_sum / steps,
+            "weight_norm": float(tf.linalg.global_norm([one.value for one in self._model.trainable_variables])),
+            "records_per_second": (self._done - first) * self._batch_size / seconds,
+            "input_wait_share": waited / seconds,
+            **memory_scalars(),
         }
-        shapes = {
-            name: [value.shape[0] and value.shape[0] // accumulation, *value.shape[1:]] for name, value in batch.items()
-        }
-        loss, gradients = tf.constant(0.0), [tf.zeros(weight.shape, weight.dtype) for weight in weights]
-        for index in tf.range(accumulation):
-            part = {name: tf.ensure_shape(value[index], shapes[name]) for name, value in parts.items()}
-            part_loss, part_gradients = compute(part)
-            loss += part_loss
-            gradients = [one + other for one, other in zip(gradients, part_gradients, strict=True)]
-        return loss, gradients
 
-    def replica_step(batch: Batch) -> tf.Tensor:
-        loss, gradients = accumulated(batch) if accumulation > 1 else compute(batch)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss
+    def _decided(self, preemption: Preemption, steps: int) -> tuple[bool, bool, int]:
+        """Whether to end, whether to save, and how many steps to do next: the same for all workers."""
+        due = time.monotonic() - self._saved >= 60 * self._settings.checkpoint_minutes
+        own = [float(preemption.requested), float(due and self._chief), float(steps if self._chief else 0)]
+        preempted, due_anywhere, agreed_steps = agreed(self._strategy, own)
+        return preempted > 0, due_anywhere > 0, round(agreed_steps)
 
-    @tf.function
-    def run_steps(batches: Any, count: tf.Tensor) -> tf.Tensor:
-        total = tf.constant(0.0, tf.float64)
-        for _ in tf.range(count):
-            replicas = strategy.run(replica_step, args=(next(batches),))
-            total += tf.cast(strategy.reduce(tf.distribute.ReduceOp.SUM, replicas, axis=None), tf.float64)
-        return total
+    def _add(self, epoch: int, measured: dict[str, np.ndarray]) -> None:
+        """Adds the steps of a call to the epoch's sums, one by one: the sums are then the same however they came."""
+        for loss, norm in zip(measured["losses"].tolist(), measured["gradient_norms"].tolist(), strict=True):
+            if not math.isfinite(loss):
+                self._refuse(epoch, loss)
+            self._loss_sum += loss
+            self._norm_sum += norm
+            self._done += 1
 
-    return run_steps
+    def _refuse(self, epoch: int, loss: float) -> None:
+        step = self._done - epoch * self._steps_per_epoch
+        batch = next(iter(self._batches_from(epoch, step, 1, range(1))))
+        peaks = np.abs(batch["ecg"].numpy()).max(axis=(1, 2))
+        records = [record.decode() for record in batch["record_id"].numpy()]
+        # NaN sorts last and so comes first.
+        order = np.argsort(peaks)[::-1]
+        lines = ["record_id,largest_mv", *(f"{records[index]},{peaks[index]:g}" for index in order)]
+        if self._chief:
+            write_whole(self._folder / NOT_FINITE, "\n".join([*lines, ""]))
+        raise RunError(
+            f"{self._folder}: Expected a finite loss. Received {loss} in step {self._done} (epoch {epoch}), whose "
+            f"{len(records)} recordings {NOT_FINITE} lists, the largest amplitude first ({records[order[0]]}: "
+            f"{peaks[order[0]]:g} mV). The last checkpoint is kept; try a lower learning rate or float32."
+        )
 
+    def _end_epoch(self, epoch: int, scalars: dict[str, float], log: MetricsLog, preemption: Preemption) -> None:
+        scalars |= self._validate(epoch, log)
+        best_before, _ = self._best.best(log.rows)
+        log.epoch(epoch, self._done, scalars)
+        best_epoch, _ = self._best.best(log.rows)
+        if best_epoch == epoch:
+            self._checkpoints.wait()
+            self._best.keep(self._model, epoch, best_before)
+        self._callbacks.on_epoch_end(epoch, scalars)
+        self._loss_sum, self._norm_sum = 0.0, 0.0
+        stop = self._model.stop_training or epoch - best_epoch >= self._patience
+        (stopped,) = agreed(self._strategy, [float(stop and self._chief)])
+        if stopped:  # a training that was ended early has nothing left to do when it is resumed
+            self._done = self._total
+        finished = self._done == self._total
+        preempted, due, _ = self._decided(preemption, 1)
+        cheap = time.monotonic() - self._saved >= self._checkpoints.last_s / CHECKPOINT_SHARE
+        if finished or preempted or due or cheap or best_epoch == epoch:
+            self._save()
+        if preempted and not finished:
+            self._end_early(f"after epoch {epoch}")
 
-def without_autoshard(batches: tf.data.Dataset, names: tuple[str, ...]) -> tf.data.Dataset:
-    """Only the named tensors (text cannot go to a GPU), every replica taking its part of each batch."""
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.map(lambda batch: {name: batch[name] for name in names}).with_options(options)
+    def _save(self) -> None:
+        self._checkpoints.save(**self._place())
+        self._saved = time.monotonic()
+
+    def _end_early(self, where: str) -> None:
+        self._checkpoints.wait()
+        raise PreemptedError(f"{self._title} is saved {where}; the same command goes on from there.")
+
+    def _report(self) -> None:
+        if not self._first_call_s:
+            return
+        taken = time.monotonic() - self._began
+        logging.info(
+            "%s took %.1f s; its first step was done after %.1f s; %d checkpoints held it up for %.1f s (%.1f%%).",
+            self._title,
+            taken,
+            self._first_call_s,
+            self._checkpoints.saved,
+            self._checkpoints.held_up_s,
+            100 * self._checkpoints.held_up_s / taken,
+        )

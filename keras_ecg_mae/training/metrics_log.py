@@ -15,23 +15,30 @@ class MetricsLog:
     Args:
         folder: of the training; made if absent.
         epochs: rows of later epochs are dropped: a training that was stopped goes on from its last checkpoint.
+        writes: whether this process writes the files, or keeps the rows for itself.
 
     Attributes:
         rows: one dict an epoch, `epoch` counted from 0.
     """
 
-    def __init__(self, folder: Path, epochs: int):
+    def __init__(self, folder: Path, epochs: int, writes: bool = True):
         self.path = folder / "metrics.csv"
         self.rows: list[dict[str, float]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:
                 read = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
             self.rows = [row for row in read if row["epoch"] < epochs]
-        self.writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        self._writes = writes
+        tensorboard = str(folder / "tensorboard")
+        self._writer = tf.summary.create_file_writer(tensorboard) if writes else tf.summary.create_noop_writer()
 
     def epoch(self, epoch: int, step: int, scalars: dict[str, float]) -> None:
         """Adds one epoch. `step` is TensorBoard's axis: optimizer steps taken so far."""
         self.rows.append({"epoch": float(epoch), "step": float(step), **scalars})
+        if self._writes:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -39,15 +46,16 @@ class MetricsLog:
         for row in self.rows:
             writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
         write_whole(self.path, text.getvalue())
-        with self.writer.as_default(step=step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
-        self.writer.flush()
+        with self._writer.as_default(step=step):
+            for name, value in self.rows[-1].items():
+                if name not in ("epoch", "step"):
+                    tf.summary.scalar(name, value)
+        self._writer.flush()
 
     def picture(self, name: str, step: int, png: bytes) -> None:
         """Shows a PNG in TensorBoard."""
-        with self.writer.as_default(step=step):
+        with self._writer.as_default(step=step):
             tf.summary.image(name, tf.io.decode_png(png, channels=3)[None])
 
     def close(self) -> None:
-        self.writer.close()
+        self._writer.close()

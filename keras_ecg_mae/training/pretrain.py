@@ -1,5 +1,6 @@
 """Masked-autoencoder pretraining (Sawano et al., Methods, 'Pretraining'; recipe of He et al. 2022, table 8)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
 from keras_ecg_mae.run_folder import mark_done, write_whole
 from keras_ecg_mae.spec import LEADS
-from keras_ecg_mae.training.distribution import check_batch, make_strategy
-from keras_ecg_mae.training.loop import Batch, train, without_autoshard
+from keras_ecg_mae.training.best_weights import BestWeights
+from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
+from keras_ecg_mae.training.loop import Trainer
 from keras_ecg_mae.training.metrics_log import MetricsLog
 from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
 from keras_ecg_mae.training.published import load_published
+from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
 
 AUTOENCODER = "autoencoder.keras"
@@ -27,10 +30,13 @@ AUTOENCODER = "autoencoder.keras"
 PICTURES = {"reconstruction.png": LEADS, "reconstruction_II_V5.png": ("II", "V5")}
 
 
-def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+def pretrain(
+    config: Config, manifest: Manifest, folder: Path, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> dict[str, Any]:
     """Pretrains into `folder` and marks it done.
 
-    Leaves `autoencoder.keras`, the pictures `PICTURES`, `metrics.csv`, `tensorboard/` and `checkpoints/`.
+    Leaves `autoencoder.keras` (the last weights), the pictures `PICTURES`, `metrics.csv`, `tensorboard/`,
+    `checkpoints/`, and `best/` with the weights of the lowest validation error.
 
     Returns:
         What `done.json` holds: weights of encoder and decoder, steps, and the last validation's errors as shares of
@@ -42,6 +48,7 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
     """
     settings, model_settings = config.pretraining, config.model
     strategy = make_strategy(config.training.strategy)
+    chief = is_chief(strategy)
     check_batch("pretrain_batch_size", settings.batch_size, strategy, config.training.accumulation)
     steps = steps_per_epoch(manifest, settings.batch_size, labelled=False)
     keras.utils.set_random_seed(config.training.seed)
@@ -79,8 +86,8 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
     def losses(batch: Batch) -> tf.Tensor:
         return reconstruction_loss(model(batch["ecg"], batch["mask_noise"], training=True))
 
-    def batches_from(epoch: int, step: int) -> tf.data.Dataset:
-        batches = training_batches(
+    def batches_from(epoch: int, step: int, replicas: int, own_replicas: range) -> tf.data.Dataset:
+        return training_batches(
             manifest,
             batch_size=settings.batch_size,
             epochs=settings.epochs,
@@ -90,8 +97,9 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
             labelled=False,
             time_shift=settings.time_shift,
             mask_noise=True,
+            replicas=replicas,
+            own_replicas=own_replicas,
         )
-        return without_autoshard(batches, ("ecg", "mask_noise"))
 
     held_out = evaluation_batches(
         manifest,
@@ -104,39 +112,46 @@ def pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]
         lambda ecg, noise: reconstruction_errors(model(ecg, noise, training=False)), reduce_retracing=True
     )
 
-    def epoch_end(epoch: int, log: MetricsLog, scalars: dict[str, float]) -> bool:
+    def validation(epoch: int, log: MetricsLog) -> dict[str, float]:
         last = epoch + 1 == settings.epochs
-        if last or (epoch + 1) % settings.validation_epochs == 0:
-            errors = [validate(batch["ecg"], batch["mask_noise"]) for batch in held_out]
-            for name in errors[0]:
-                scalars[f"validation_{name}"] = float(np.mean(np.concatenate([part[name] for part in errors])))
+        if not last and (epoch + 1) % settings.validation_epochs:
+            return {}
+        errors = [validate(batch["ecg"], batch["mask_noise"]) for batch in held_out]
+        if chief:
             for name, png in reconstruction_pictures(model, held_out).items():
                 write_whole(folder / name, png)
                 log.picture(Path(name).stem, (epoch + 1) * steps, png)
-        return False
+        return {
+            f"validation_{name}": float(np.mean(np.concatenate([part[name] for part in errors]))) for name in errors[0]
+        }
 
-    log = train(
+    log = Trainer(
         title="pretrain",
         model=model,
         optimizer=optimizer,
         losses=losses,
+        inputs=("ecg", "mask_noise"),
         batches_from=batches_from,
-        epoch_end=epoch_end,
+        validate=validation,
+        best=BestWeights(folder, "validation_error", chief),
+        patience=settings.epochs,
         strategy=strategy,
         epochs=settings.epochs,
         steps_per_epoch=steps,
         batch_size=settings.batch_size,
         folder=folder,
         settings=config.training,
-    )
-    model.save(folder / AUTOENCODER)
+        callbacks=callbacks,
+    ).train()
     result = {
         "encoder_weights": encoder_weights,
         "decoder_weights": decoder_weights,
         "steps": settings.epochs * steps,
         **{name: value for name, value in log.rows[-1].items() if name.startswith("validation_")},
     }
-    mark_done(folder, result)
+    if chief:
+        model.save(folder / AUTOENCODER)
+        mark_done(folder, result)
     return result
 
 

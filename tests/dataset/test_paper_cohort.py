@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_ecg_mae.config import Cohort, Config, Simulation
+from keras_ecg_mae.config import SPLITS, Cohort, Config, Simulation
 from keras_ecg_mae.dataset import Manifest, prepare, read_cohort, split_table
 from keras_ecg_mae.dataset.cohort import read_table
-from keras_ecg_mae.dataset.split import SPLITS, assign_splits
+from keras_ecg_mae.dataset.split import assign_splits
 from keras_ecg_mae.errors import ConfigError, DatasetError
 from keras_ecg_mae.prepare import main
 from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort

@@ -237,6 +237,27 @@ def used(manifest: Manifest, **settings: Any) -> tuple[set[str], list[str]]:
     return {f"key-{name.split('-')[0]}" for name in records}, records
 
 
+@pytest.mark.parametrize(("replicas", "workers"), [(2, 1), (4, 2), (3, 3)])
+def test_replicas_and_workers_share_each_batch(patients: Manifest, replicas: int, workers: int) -> None:
+    settings: dict[str, Any] = {"batch_size": 12, "epochs": 2, "first_step": 1, "time_shift": True, "mask_noise": True}
+    whole = read(patients, labelled=False, **settings)
+    own = replicas // workers
+    parts = [
+        read(
+            patients,
+            labelled=False,
+            replicas=replicas,
+            own_replicas=range(worker * own, (worker + 1) * own),
+            **settings,
+        )
+        for worker in range(workers)
+    ]
+    for step, batch in enumerate(whole):
+        shares = [part for worker in parts for part in worker[step * own : (step + 1) * own]]
+        assert_same([batch], [{name: np.concatenate([share[name] for share in shares]) for name in batch}])
+    assert [len(part) for part in parts] == [len(whole) * own] * workers
+
+
 def test_a_share_of_labels_is_a_share_of_patients_of_either_kind(patients: Manifest) -> None:
     chosen = labelled_patients(patients, 0.1, seed=3)
     assert (len(chosen.keys), chosen.positive_patients, chosen.recordings, chosen.positives) == (8, 2, 16, 2)

@@ -7,7 +7,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_ecg_mae.dataset.split import SPLITS, assign_splits
+from keras_ecg_mae.config import SPLITS
+from keras_ecg_mae.dataset.split import assign_splits
 
 COHORTS = st.lists(
     st.tuples(st.integers(0, 12), st.sampled_from(["a", "b", "c"]), st.sampled_from([0.0, 1.0, np.nan])),

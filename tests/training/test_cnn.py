@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_ecg_mae.models.cnn import CnnClassifier, CnnLayout
 from keras_ecg_mae.training.checkpoints import Checkpoints
 from keras_ecg_mae.training.distribution import make_strategy
-from keras_ecg_mae.training.loop import compiled_steps
+from keras_ecg_mae.training.steps import compiled_steps
 
 LAYOUT = CnnLayout(
     temporal_filters=(4, 8),
@@ -44,7 +44,7 @@ def trained(strategy_name: str) -> tuple[CnnClassifier, keras.optimizers.Optimiz
     batches = tf.data.Dataset.from_tensor_slices({"ecg": ecg, "label": label}).batch(BATCH).repeat()
     run_steps = compiled_steps(strategy, model, optimizer, losses, BATCH)
     iterator = iter(strategy.experimental_distribute_dataset(batches))
-    loss = [float(run_steps(iterator, tf.constant(4))) for _ in range(5)]
+    loss = [float(tf.reduce_sum(run_steps(iterator, tf.constant(4))["losses"])) for _ in range(5)]
     predict = tf.function(lambda ecg: model(ecg, training=False))
     statistics = np.concatenate([weight.numpy() for weight in model.non_trainable_weights])
     return model, optimizer, {"loss": loss, "logits": np.asarray(predict(ecg)), "statistics": statistics}
@@ -75,12 +75,14 @@ np.savez({str(tmp_path / "two.npz")!r}, **measured)
 
 def test_a_checkpoint_restores_weights_and_statistics(tmp_path: Path) -> None:
     model, optimizer, measured = trained("one_device")
-    Checkpoints(tmp_path, model, optimizer).save()
+    checkpoints = Checkpoints(tmp_path, model, optimizer, {"done": 0})
+    checkpoints.save(done=20)
+    checkpoints.wait()
     keras.utils.set_random_seed(1)
     fresh = CnnClassifier(LAYOUT)
     fresh_optimizer = keras.optimizers.Adam(1e-3)
     fresh_optimizer.build(fresh.trainable_variables)
-    assert Checkpoints(tmp_path, fresh, fresh_optimizer).restore()
+    assert Checkpoints(tmp_path, fresh, fresh_optimizer, {"done": 0}).restore() == {"done": 20}
     for ours, theirs in zip(model.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     statistics = np.concatenate([weight.numpy() for weight in fresh.non_trainable_weights])

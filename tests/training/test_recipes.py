@@ -36,6 +36,11 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one_epoch(config: Config, **changes: object) -> Config:
     finetuning = replace(config.finetuning, epochs=1, learning_rates=(1e-3,), **changes)  # type: ignore[arg-type]  # tests
+    return replace(config, finetuning=finetuning)
+
+
+def two_epochs_of_mae(config: Config, **changes: object) -> Config:
+    finetuning = Finetuning(recipe="mae", batch_size=8, **changes)  # type: ignore[arg-type]  # tests
     return replace(config, finetuning=finetuning, mae_finetuning=MaeFinetuning(epochs=2, warmup_epochs=1))
 
 
@@ -47,7 +52,7 @@ def encoder_weights(model: Classifier | MaskedAutoencoder) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_the_mae_recipe_warms_up_and_falls_to_zero(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    result = finetune(one_epoch(tiny_config, recipe="mae"), simulated, tmp_path, None)
+    result = finetune(two_epochs_of_mae(tiny_config), simulated, tmp_path, None)
     peak = 1e-3 * 8 / 256
     assert result["learning_rate"] == pytest.approx(peak)
     rows = MetricsLog(tmp_path / f"{peak:g}", 2).rows
@@ -61,7 +66,7 @@ def test_a_frozen_encoder_stays_as_it_was_pretrained(
     tiny_config: Config, simulated: Manifest, tmp_path: Path, pretrained: Path, trained: str
 ) -> None:
     path = pretrained / "autoencoder.keras"
-    finetune(one_epoch(tiny_config, trained=trained, recipe="mae"), simulated, tmp_path, path)
+    finetune(two_epochs_of_mae(tiny_config, trained=trained), simulated, tmp_path, path)
     model = keras.models.load_model(tmp_path / "classifier.keras")
     for ours, theirs in zip(encoder_weights(model), encoder_weights(keras.models.load_model(path)), strict=True):
         assert np.array_equal(ours, theirs)

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import Config, Finetuning, MaeFinetuning
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import PreemptedError, RunError
 from keras_ecg_mae.training import loop
 from keras_ecg_mae.training.finetune import finetune
 from keras_ecg_mae.training.metrics_log import MetricsLog
 from keras_ecg_mae.training.pretrain import pretrain
+from keras_ecg_mae.training.steps import compiled_steps
 
 pytestmark = pytest.mark.slow
 
@@ -31,15 +32,14 @@ class PowerCutError(Exception):
 def at_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int], Callable[[], None]], None]:
     """Makes something happen before certain calls of the compiled steps, counted from 0 over all trainings."""
     monkeypatch.setattr(loop, "MOST_STEPS_PER_CALL", 3)
-    original = loop.compiled_steps
 
     def arrange(calls: set[int], happens: Callable[[], None]) -> None:
         number = iter(range(10_000))
 
         def interrupted(*arguments: Any) -> Any:
-            run_steps = original(*arguments)
+            run_steps = compiled_steps(*arguments)
 
-            def run(*step_arguments: Any) -> tf.Tensor:
+            def run(*step_arguments: Any) -> dict[str, tf.Tensor]:
                 if next(number) in calls:
                     happens()
                 return run_steps(*step_arguments)
@@ -93,8 +93,8 @@ def test_pretraining_that_is_killed_ends_with_the_same_weights(
 def test_finetuning_that_is_killed_ends_with_the_same_weights(
     tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
 ) -> None:
-    config = replace(tiny_config, finetuning=replace(tiny_config.finetuning, recipe="mae"))
-    config = replace(config, mae_finetuning=replace(config.mae_finetuning, epochs=2, warmup_epochs=1))
+    mae = MaeFinetuning(epochs=2, warmup_epochs=1)
+    config = replace(tiny_config, finetuning=Finetuning(recipe="mae", batch_size=8), mae_finetuning=mae)
     finetune(config, simulated, tmp_path / "whole", None)
     at_calls({2, 5}, power_cut)
     killed = tmp_path / "killed"

@@ -1,0 +1,95 @@
+"""One optimizer step on every replica, and several of them in one call of a compiled function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Batch = dict[str, tf.Tensor]
+Losses = Callable[[Batch], tf.Tensor]
+RunSteps = Callable[[Any, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def compiled_steps(
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    losses: Losses,
+    batch_size: int,
+    accumulation: int = 1,
+    xla: bool = False,
+) -> RunSteps:
+    """A compiled function: an iterator over the replicas' batches and a number of steps -> what was measured.
+
+    Args:
+        losses: a batch on one replica -> the loss of each of its recordings, `(batch,)`.
+        batch_size: recordings a step, over all replicas.
+        accumulation: parts that a replica computes its share of a batch in, one after another.
+        xla: whether forward and backward pass are compiled by XLA; the optimizer is not, since its all-reduce cannot.
+
+    Returns:
+        The function. It gives `losses` and `gradient_norms`, `(steps,)` float32, of the whole batches, and
+        `input_wait_s`, for how long the steps together waited for their batches.
+    """
+    weights = [variable.value for variable in model.trainable_variables]
+    # The step adds the replicas' gradients up itself, so that their norm is known; Keras' optimizers would do it again,
+    # and have no public way to be told.
+    optimizer._all_reduce_sum_gradients = list
+
+    def loss_and_gradients(batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            # The replicas' gradients are added up, so each divides by the whole batch.
+            loss = tf.reduce_sum(losses(batch)) / batch_size
+        return loss, tape.gradient(loss, weights)
+
+    compute = tf.function(loss_and_gradients, jit_compile=True) if xla else loss_and_gradients
+
+    def accumulated(batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        parts = {
+            name: tf.reshape(value, tf.concat([[accumulation, -1], tf.shape(value)[1:]], axis=0))
+            for name, value in batch.items()
+        }
+        shapes = {
+            name: [value.shape[0] and value.shape[0] // accumulation, *value.shape[1:]] for name, value in batch.items()
+        }
+        loss, gradients = tf.constant(0.0), [tf.zeros(weight.shape, weight.dtype) for weight in weights]
+        for index in tf.range(accumulation):
+            part = {name: tf.ensure_shape(value[index], shapes[name]) for name, value in parts.items()}
+            part_loss, part_gradients = compute(part)
+            loss += part_loss
+            gradients = [one + other for one, other in zip(gradients, part_gradients, strict=True)]
+        return loss, gradients
+
+    def replica_step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, gradients = accumulated(batch) if accumulation > 1 else compute(batch)
+        replica = tf.distribute.get_replica_context()
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss, tf.linalg.global_norm(gradients)
+
+    @tf.function
+    def run_steps(batches: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        step_losses = tf.TensorArray(tf.float32, size=count, element_shape=())
+        norms = tf.TensorArray(tf.float32, size=count, element_shape=())
+        waited, loss = tf.constant(0.0, tf.float64), tf.constant(0.0)
+        for step in tf.range(count):
+            # Asked for when the step before has ended: what is waited for then, the devices wait for.
+            with tf.control_dependencies([loss]):
+                asked = _now()
+                with tf.control_dependencies([asked]):
+                    batch = next(batches)
+            with tf.control_dependencies(tf.nest.flatten(strategy.experimental_local_results(batch))):
+                waited += _now() - asked
+            replica_losses, replica_norms = strategy.run(replica_step, args=(batch,))
+            loss = strategy.reduce(tf.distribute.ReduceOp.SUM, replica_losses, axis=None)
+            step_losses = step_losses.write(step, loss)
+            norms = norms.write(step, strategy.experimental_local_results(replica_norms)[0])
+        return {"losses": step_losses.stack(), "gradient_norms": norms.stack(), "input_wait_s": waited}
+
+    return run_steps
+
+
+def _now() -> tf.Tensor:
+    with tf.device("CPU:0"):
+        return tf.timestamp()

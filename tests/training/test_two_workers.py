@@ -1,0 +1,75 @@
+"""Two worker processes over loopback train as one process does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.dataset import Manifest
+from keras_ecg_mae.errors import ConfigError
+from keras_ecg_mae.training.distribution import make_strategy
+from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training.pretrain import pretrain
+
+EPOCHS = 5
+
+WORKER = """
+from pathlib import Path
+from keras_ecg_mae.training.distribution import make_strategy
+from keras_ecg_mae.config import *
+make_strategy("auto")
+from keras_ecg_mae.dataset import read_manifest
+from keras_ecg_mae.training.pretrain import pretrain
+pretrain({config!r}, read_manifest({dataset!r}), Path({folder!r}))
+"""
+
+
+def free_addresses(count: int) -> list[str]:
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses
+
+
+def start_worker(addresses: list[str], index: int, script: str) -> "subprocess.Popen[str]":
+    cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_workers_pretrain_as_one_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+    # Epochs of four steps: metrics.csv has their mean losses.
+    pretraining = replace(
+        tiny_config.pretraining, epochs=EPOCHS, batch_size=simulated.count("train") // 4 // 2 * 2, validation_epochs=1
+    )
+    training = replace(tiny_config.training, checkpoint_minutes=1000)
+    config = replace(tiny_config, pretraining=pretraining, training=training)
+    script = WORKER.format(config=config, dataset=simulated.folder, folder=str(tmp_path / "workers"))
+    addresses = free_addresses(2)
+    workers = [start_worker(addresses, index, script) for index in (0, 1)]
+    pretrain(config, simulated, tmp_path / "one")
+    for worker in workers:
+        _, errors = worker.communicate(timeout=600)
+        assert worker.returncode == 0, errors
+    one, two = (MetricsLog(tmp_path / name, EPOCHS).rows for name in ("one", "workers"))
+    assert len(one) == len(two) == EPOCHS
+    assert [row["step"] for row in two] == [4, 8, 12, 16, 20]
+    for column, rel in (("loss", 1e-5), ("gradient_norm", 1e-5), ("validation_error", 1e-4)):
+        assert [row[column] for row in two] == pytest.approx([row[column] for row in one], rel=rel)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}']
+)
+def test_a_cluster_that_is_not_described_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ConfigError, match=r"Expected .*TF_CONFIG"):
+        make_strategy("multi_worker")
