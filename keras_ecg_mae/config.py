@@ -168,6 +168,9 @@ class Training(Section):
         1, "Parts that a device computes its share of a batch in, one after another: more need less memory."
     )
     xla: bool = setting(False, "Compile forward and backward pass with XLA.")
+    rematerialize: bool = setting(
+        False, "Compute a transformer block again in the backward pass instead of keeping it: slower, with less memory."
+    )
     profile_steps: int = setting(0, "Steps to record with TensorFlow's profiler for TensorBoard, after the first.")
 
     def check(self) -> None:
@@ -349,6 +352,7 @@ class Config:
             # Its batch normalisation takes statistics over all replicas, which neither can.
             self.training.expect("accumulation", self.training.accumulation == 1, "to be 1 for a CNN")
             self.training.expect("xla", not self.training.xla, "to be false for a CNN")
+            self.training.expect("rematerialize", not self.training.rematerialize, "to be false for a CNN")
         self._expect_settings_of_the_recipe()
 
     def _expect_settings_of_the_recipe(self) -> None:

@@ -8,11 +8,11 @@ Exits with 1 where a file could not be used; the others are predicted all the sa
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import ConfigError
+from keras_ecg_mae.storage import storage_path
 
 
 def main(config: Config, files: list[str]) -> int:
@@ -22,7 +22,7 @@ def main(config: Config, files: list[str]) -> int:
     config.prediction.require("model")
     if not files:
         raise ConfigError("Expected at least one file to predict. Received none.")
-    model = ExportedModel(Path(config.prediction.model))
+    model = ExportedModel(storage_path(config.prediction.model))
     table = config.prediction.format == "table"
     if table:
         sys.stdout.write(f"{model.output:>{len(model.output)}}  file\n")

@@ -8,11 +8,11 @@ Prints the report as Markdown, and writes it as Markdown, as one HTML file and a
 """
 
 import sys
-from pathlib import Path
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import ConfigError
+from keras_ecg_mae.storage import storage_path
 
 RUN_FILES, DATASET_FILES = ("run.json", "flags.txt"), ("manifest.json", "cohort.json")
 
@@ -24,12 +24,12 @@ def main(config: Config, folders: list[str]) -> int:
     config.report.require("output")
     if not folders:
         raise ConfigError("Expected run folders or dataset folders to report on. Received none.")
-    output = Path(config.report.output)
+    output = storage_path(config.report.output)
     if output.exists() and not output.is_dir():
         raise ConfigError(f"Expected --report_output to be a folder. Received the file {config.report.output!r}.")
     are_runs = [_is_run(folder) for folder in folders]
     document = make_report(
-        [Path(folder) for folder, is_run in zip(folders, are_runs, strict=True) if is_run],
+        [storage_path(folder) for folder, is_run in zip(folders, are_runs, strict=True) if is_run],
         [folder for folder, is_run in zip(folders, are_runs, strict=True) if not is_run],
     )
     document.write(output)
@@ -39,10 +39,10 @@ def main(config: Config, folders: list[str]) -> int:
 
 def _is_run(folder: str) -> bool:
     """Whether a folder is a run's rather than a dataset's. Raises `ConfigError` where it is neither's."""
-    if any((Path(folder) / name).is_file() for name in RUN_FILES):
+    path = storage_path(folder)
+    if any((path / name).is_file() for name in RUN_FILES):
         return True
-    # Datasets alone may lie at an address, as in s3://bucket/dataset.
-    if "://" in folder or any((Path(folder) / name).is_file() for name in DATASET_FILES):
+    if any((path / name).is_file() for name in DATASET_FILES):
         return False
     raise ConfigError(
         f"Expected the folder of a run, with {' or '.join(RUN_FILES)}, or of a dataset, with "

@@ -1,23 +1,67 @@
-"""A run folder on disk: what a stage was asked to do, and the mark that it is done."""
+"""A run folder, on a disk or in cloud storage: what a stage was asked to do, and the mark that it is done."""
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.storage import files_under, is_remote, read_if_there, write_remote
 
 SETTINGS = "settings.json"
 DONE = "done.json"
+MADE = "made"
+
+
+@dataclass(frozen=True)
+class Made:
+    """When a stage was done, and by which revision and version of this package.
+
+    Attributes:
+        done: date and time, ISO 8601.
+        git_revision: see `git_revision`.
+        version: of this package.
+    """
+
+    done: str
+    git_revision: str | None
+    version: str
+
+
+@cache
+def git_revision() -> str | None:
+    """The revision of the checkout this package runs from, `-dirty` where files differ; None outside a checkout.
+
+    Looked up once a process: what is checked out later is not what runs. A long run asks for it as it begins.
+    """
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def now() -> str:
+    """Date and time, ISO 8601 to the second, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file so that it is there whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    if is_remote(path):
+        write_remote(path, data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.write_bytes(data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -31,21 +75,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def enter_stage(folder: Path, settings: Mapping[str, Any]) -> None:
     """Notes what decides a stage's result, or finds it unchanged since the stage was begun.
 
-    A stage that failed before it left any file, as on weights that could not be read, may be begun anew with others.
-
     Raises:
         RunError: the folder belongs to other settings; each difference is named.
     """
+    expect_settings(folder, settings)
+    if not _begun(folder):
+        write_json(folder / SETTINGS, settings)
+
+
+def expect_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raises `RunError` where a stage was begun with other settings; names each difference.
+
+    A stage that failed before it left any file, as on weights that could not be read, may be begun anew with others.
+    What was noted and is not asked about decides nothing.
+    """
     path = folder / SETTINGS
-    asked = json.loads(json.dumps(settings))
-    if not any(other.is_file() for other in folder.rglob("*") if other != path):
-        write_json(path, asked)
+    content = read_if_there(path)  # before the listing, which cannot tell a storage that is out of reach
+    if not _begun(folder):
         return
-    noted = json.loads(path.read_text())
+    asked, noted = json.loads(json.dumps(settings)), json.loads(content or "{}")
     changed = [
-        f"{name}: {noted.get(name)!r} then, {asked.get(name)!r} now"
-        for name in sorted({*noted, *asked})
-        if noted.get(name) != asked.get(name)
+        f"{name}: {noted.get(name)!r} then, {asked[name]!r} now"
+        for name in sorted(asked)
+        if noted.get(name) != asked[name]
     ]
     if changed:
         raise RunError(
@@ -54,12 +106,27 @@ def enter_stage(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def _begun(folder: Path) -> bool:
+    return any(path != folder / SETTINGS for path in files_under(folder))
+
+
 def mark_done(folder: Path, result: Mapping[str, Any]) -> None:
-    """Ends a stage: `done.json` is its last file."""
-    write_json(folder / DONE, result)
+    """Ends a stage: `done.json` is its last file, and says when and by which revision it was written."""
+    write_json(folder / DONE, {**result, MADE: asdict(Made(now(), git_revision(), __version__))})
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
     """The result of a finished stage, or None."""
-    path = folder / DONE
-    return json.loads(path.read_text()) if path.exists() else None
+    content = _read_done(folder)
+    return None if content is None else {name: value for name, value in content.items() if name != MADE}
+
+
+def read_made(folder: Path) -> Made | None:
+    """When and by which revision a stage was finished, or None."""
+    made = (_read_done(folder) or {}).get(MADE)
+    return Made(**made) if made else None
+
+
+def _read_done(folder: Path) -> dict[str, Any] | None:
+    content = read_if_there(folder / DONE)
+    return None if content is None else json.loads(content)

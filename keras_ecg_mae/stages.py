@@ -1,12 +1,7 @@
 """The stages of a run: each takes what the one before left in the run folder, and leaves its own."""
 
-import json
-import platform
-import subprocess
-import sys
 from dataclasses import asdict
-from datetime import datetime, timezone
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +10,39 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from keras_ecg_mae import __version__
-from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, STAGES, Config
-from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch
+from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, STAGES, Config, Section
+from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch, verify
 from keras_ecg_mae.dataset.storage import sha256
-from keras_ecg_mae.errors import DatasetError, RunError
-from keras_ecg_mae.evaluation.evaluate import Results, evaluate, format_results, read_results
+from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
+from keras_ecg_mae.evaluation.evaluate import evaluate, format_results, read_results
+from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.flags import flag_lines
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.run_folder import enter_stage, mark_done, read_done, write_json, write_whole
+from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
+from keras_ecg_mae.run_record import Dataset, expect_dataset, read_commands, record_command, this_command
 from keras_ecg_mae.serving.export import export_classifier
+from keras_ecg_mae.storage import is_remote, local_copy, storage_path
+from keras_ecg_mae.training.distribution import worker_lost
 from keras_ecg_mae.training.finetune import CLASSIFIER, check_labels, finetune
 from keras_ecg_mae.training.pretrain import AUTOENCODER, pretrain
 
 FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
 
 
-def begin_run(config: Config, manifest: Manifest) -> None:
-    """Looks for what would make a later stage fail, and writes `flags.txt` and `run.json`.
+def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
+    """Looks for what would make a later stage fail, and records the command in `run.json` and `flags.txt`.
+
+    A command that is refused here leaves the run folder as it was. Of several workers the chief alone records.
 
     Raises:
         DatasetError: the dataset cannot serve a stage that is asked for.
-        RunError: the encoder to fine-tune is missing.
+        RunError: the run was begun on another dataset, a stage with other settings, or the encoder to fine-tune is
+            missing.
     """
-    stages = config.training.stages
+    run, stages = storage_path(config.training.run), config.training.stages
+    dataset = Dataset(manifest.folder, manifest.digest, manifest.count())
+    expect_dataset(run, dataset)
     if "pretrain" in stages:
         steps_per_epoch(manifest, config.pretraining.batch_size, labelled=False)
     if "finetune" in stages:
@@ -52,68 +55,74 @@ def begin_run(config: Config, manifest: Manifest) -> None:
             _encoder(config)
     if "evaluate" in stages and not manifest.count("test", labelled=True):
         raise DatasetError(f"{manifest.path}: Expected labelled recordings in the split test. Received none.")
-    run = Path(config.training.run)
+    for stage in stages:
+        expect_settings(run / FOLDERS[stage], _deciding_settings(stage, config, manifest))
+        if read_done(run / FOLDERS[stage]) is None:
+            break  # its result is among what decides the next one
+    if not chief:
+        return
+    devices = [device.name for device in tf.config.list_physical_devices()]
+    record_command(run, this_command(stages=stages, title=config.training.title, devices=devices, dataset=dataset))
     write_whole(run / "flags.txt", flag_lines(config))
-    packages = ("keras", "tensorflow", "numpy")
-    write_json(
-        run / "run.json",
-        {
-            "began": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": sys.argv,
-            "python": platform.python_version(),
-            "version": __version__,
-            "packages": {name: metadata.version(name) for name in packages},
-            "git_revision": _git_revision(),
-            "host": platform.platform(),
-            "devices": [device.name for device in tf.config.list_physical_devices()],
-            "dataset": {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()},
-        },
-    )
 
 
-def _git_revision() -> str | None:
-    """The revision of the checkout this package runs from, `-dirty` where files differ; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def run_stage(stage: str, config: Config, manifest: Manifest) -> dict[str, Any]:
+def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True) -> dict[str, Any]:
     """Does a stage, or reads what it left when it was done before. Returns what its `done.json` holds.
 
     Raises:
-        RunError: an earlier stage's result is missing, or the stage was begun with other settings.
+        RunError: an earlier stage's result is missing, the stage was begun with other settings, or TensorFlow failed,
+            as for want of memory.
+        DatasetError: a shard was damaged, or removed, while it was in use.
+        PreemptedError: the process was asked to end, or another worker has gone; the same command goes on.
     """
-    folder = Path(config.training.run) / FOLDERS[stage]
-    enter_stage(folder, _deciding_settings(stage, config, manifest))
+    folder = storage_path(config.training.run) / FOLDERS[stage]
+    if chief:
+        enter_stage(folder, _deciding_settings(stage, config, manifest))
     done = read_done(folder)
     if done is not None:
         logging.info("%s was done before: %s.", stage, folder)
         return done
     logging.info("%s begins: %s.", stage, folder)
-    return _STAGES[stage](config, manifest, folder)
+    try:
+        return _STAGES[stage](config, manifest, folder)
+    except tf.errors.OpError as error:
+        received = next((line for line in error.message.splitlines() if line and "Graph execution" not in line), "")
+        if worker_lost(error):
+            raise PreemptedError(
+                f"{folder}: another worker has gone; the same command goes on. ({received})"
+            ) from error
+        verify(manifest)  # names the shard, where one is the reason
+        remedy = ""
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            remedy = " For less memory, raise --accumulation or lower the batch size."
+        raise RunError(f"{folder}: Expected to compute. Received: {received}.{remedy}") from error
 
 
 def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[str, Any]:
     """What decides a stage's result, earlier results included; not where it runs or how often it saves."""
-    run = Path(config.training.run)
+    run = storage_path(config.training.run)
     common = {"dataset": manifest.digest, "precision": config.training.precision, "seed": config.training.seed}
     match stage:
         case "pretrain":
             weights = config.pretraining.initial_weights
-            begun_from = {"initial_weights_sha256": sha256(weights) if Path(weights).is_file() else None}
-            return {**common, **asdict(config.model), **asdict(config.pretraining), **begun_from}
-        case "finetune":
-            pretrained = read_done(run / FOLDERS["pretrain"]) if config.finetuning.encoder == OWN_PRETRAINING else None
-            mae = asdict(config.mae_finetuning) if config.finetuning.recipe == "mae" else None
             return {
                 **common,
-                **asdict(config.model),
-                **asdict(config.finetuning),
-                "mae": mae,
-                "pretrain": pretrained,
+                **_without(config.model, "architecture", "pooling"),
+                **_without(config.pretraining, "validation_epochs"),
+                "initial_weights_sha256": sha256(weights) if storage_path(weights).is_file() else None,
+            }
+        case "finetune":
+            # The classifier's own; what its encoder was pretrained with is among that one's settings.
+            idle = ["mask_ratio", "normalize_target"]
+            idle += ["size", "pooling"] if config.model.architecture == "cnn" else []
+            by_mae = config.finetuning.recipe == "mae"
+            own = config.finetuning.encoder == OWN_PRETRAINING
+            return {
+                **common,
+                **_without(config.model, *idle),
+                **_without(config.finetuning, *(["learning_rates", "epochs", "patience"] if by_mae else [])),
+                "mae": asdict(config.mae_finetuning) if by_mae else None,
+                "pretrain": read_done(run / FOLDERS["pretrain"]) if own else None,
                 "encoder_sha256": _encoder_sha256(config),
             }
     finetuned = read_done(run / FOLDERS["finetune"])
@@ -122,12 +131,18 @@ def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[s
     return {**asdict(config.export), "finetune": finetuned, "evaluate": read_done(run / FOLDERS["evaluate"])}
 
 
+def _without(section: Section, *idle: str) -> dict[str, Any]:
+    """A section's settings but for those that decide nothing here."""
+    return {name: value for name, value in vars(section).items() if name not in idle}
+
+
 def _pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
     return pretrain(config, manifest, folder)
 
 
 def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-    return finetune(config, manifest, folder, _encoder(config))
+    draw = partial(validation_figures, confidence=config.evaluation.confidence)
+    return finetune(config, manifest, folder, _encoder(config), draw)
 
 
 def _encoder(config: Config) -> Path | None:
@@ -135,7 +150,8 @@ def _encoder(config: Config) -> Path | None:
     name = config.finetuning.encoder
     if name == RANDOM:
         return None
-    path = Path(config.training.run) / FOLDERS["pretrain"] / AUTOENCODER if name == OWN_PRETRAINING else Path(name)
+    own = storage_path(config.training.run) / FOLDERS["pretrain"] / AUTOENCODER
+    path = own if name == OWN_PRETRAINING else storage_path(name)
     if not path.is_file():
         remedy = "run the stage pretrain first, or name one with" if name == OWN_PRETRAINING else "mend"
         raise RunError(f"{path}: Expected a pretrained encoder. Received no such file: {remedy} --finetune_encoder.")
@@ -151,9 +167,8 @@ def _encoder_sha256(config: Config) -> str | None:
 
 def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]:
     """Evaluates a run's classifier on its own dataset (the stage `evaluate`), or on another one."""
-    run = Path(config.training.run)
-    own = json.loads((run / "run.json").read_text())["dataset"]["sha256"] if (run / "run.json").exists() else None
-    if own == manifest.digest:
+    run = storage_path(config.training.run)
+    if any(command.dataset.sha256 == manifest.digest for command in read_commands(run)):
         run_stage("evaluate", config, manifest)
         return run / FOLDERS["evaluate"], read_results(run / FOLDERS["evaluate"])
     folder = run / f"{FOLDERS['evaluate']}-{Path(manifest.folder).name}"
@@ -187,19 +202,20 @@ def _evaluate_classifier(config: Config, manifest: Manifest, folder: Path, thres
 
 def load_classifier(config: Config) -> Classifier | CnnClassifier:
     """The run's fine-tuned classifier. Raises `RunError` where there is none."""
-    path = Path(config.training.run) / FOLDERS["finetune"] / CLASSIFIER
+    path = storage_path(config.training.run) / FOLDERS["finetune"] / CLASSIFIER
     if not path.is_file():
         raise RunError(
             f"{path}: Expected a fine-tuned classifier. Received no such file: run the stage finetune first."
         )
-    return keras.models.load_model(path, compile=False)
+    with local_copy(path) as file:
+        return keras.models.load_model(file, compile=False)
 
 
 def _export(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-    results = read_results(Path(config.training.run) / FOLDERS["evaluate"])
+    results = read_results(storage_path(config.training.run) / FOLDERS["evaluate"])
     version = export_classifier(
         load_classifier(config),
-        Path(config.export.saved_models) / config.export.name,
+        storage_path(config.export.saved_models) / config.export.name,
         label_name=manifest.label_name,
         threshold=results.threshold,
         provenance={
@@ -222,7 +238,7 @@ _STAGES = {"pretrain": _pretrain, "finetune": _finetune, "evaluate": _evaluate, 
 
 def summary(config: Config, manifest: Manifest) -> str:
     """What a run has come to: a short text for the console."""
-    run = Path(config.training.run)
+    run = storage_path(config.training.run)
     done = {stage: read_done(run / folder) for stage, folder in FOLDERS.items()}
     lines = ["", f"Run {run}"]
     if pretrained := done["pretrain"]:
@@ -255,7 +271,11 @@ def summary(config: Config, manifest: Manifest) -> str:
     else:
         own = config.finetuning.encoder == OWN_PRETRAINING
         missing = ",".join(stage for stage in STAGES if not done[stage] and (own or stage != "pretrain"))
-        next_commands.append(f"python -m keras_ecg_mae.train --flagfile={run / 'flags.txt'} --stages={missing}")
+        # absl reads flag files from disks alone.
+        flags = (
+            f"--flagfile=<a copy of {run / 'flags.txt'}>" if is_remote(str(run)) else f"--flagfile={run / 'flags.txt'}"
+        )
+        next_commands.append(f"python -m keras_ecg_mae.train {flags} --stages={missing}")
     return "\n".join([*lines, "", "Next:", *(f"  {command}" for command in next_commands), ""])
 
 

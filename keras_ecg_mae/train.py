@@ -4,12 +4,13 @@
 
 Run it again after an interruption: finished stages are skipped, the one that was stopped goes on from its last
 checkpoint. SIGTERM or Ctrl-C saves one first; the exit status is then 75. Watch it with `tensorboard --logdir RUN`.
+Several machines train together when each runs this command with its own TF_CONFIG (docs/deploy.md).
 """
 
 import sys
 
 from keras_ecg_mae.command import run_command
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import TRAINED_STAGES, Config
 
 SECTIONS = ["model", "training", "pretraining", "finetuning", "evaluation", "export"]
 
@@ -18,16 +19,23 @@ def main(config: Config, _: list[str]) -> int:
     """Runs `--stages` and prints what came of them."""
     from keras_ecg_mae.dataset import read_manifest, verify
     from keras_ecg_mae.stages import begin_run, run_stage, summary
-    from keras_ecg_mae.training.distribution import let_memory_grow
+    from keras_ecg_mae.training.distribution import agreed, is_chief, let_memory_grow, make_strategy
 
     config.training.require("dataset", "run")
     let_memory_grow()
+    strategy = make_strategy(config.training.strategy)  # workers have to meet before anything is computed
+    chief = is_chief(strategy)
     manifest = read_manifest(config.training.dataset)
     verify(manifest)
-    begin_run(config, manifest)
+    begin_run(config, manifest, chief)
     for stage in config.training.stages:
-        run_stage(stage, config, manifest)
-    sys.stdout.write(summary(config, manifest))
+        if stage in TRAINED_STAGES:
+            run_stage(stage, config, manifest, chief)
+            agreed(strategy, [0])  # nobody reads what the chief is still writing
+        elif chief:
+            run_stage(stage, config, manifest)
+    if chief:
+        sys.stdout.write(summary(config, manifest))
     return 0
 
 

@@ -1,9 +1,10 @@
 """Fixtures that every room's tests share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -53,6 +54,55 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> "Manifest":
     )
 
 
+@dataclass(frozen=True)
+class S3Server:
+    """A local S3 server with the bucket `ecg`: what a process needs to reach it, and boto3's client for it."""
+
+    environment: dict[str, str]
+    client: Any
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """Uploads a folder's files. Returns the address of the folder they are in."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.client.upload_file(str(path), "ecg", f"{prefix}/{path.relative_to(folder)}")
+        return f"s3://ecg/{prefix}"
+
+    def read(self, key: str) -> bytes:
+        content: bytes = self.client.get_object(Bucket="ecg", Key=key)["Body"].read()
+        return content
+
+    def keys(self, prefix: str) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket="ecg", Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address, region, key = f"http://{host}:{port}", "us-east-1", "test"
+    client = boto3.client(
+        "s3", endpoint_url=address, region_name=region, aws_access_key_id=key, aws_secret_access_key=key
+    )
+    client.create_bucket(Bucket="ecg")
+    yield S3Server(
+        {
+            "S3_ENDPOINT": address,
+            "AWS_REGION": region,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        },
+        client,
+    )
+    server.stop()
+
+
 @pytest.fixture
 def tiny_config(simulated: "Manifest", tmp_path: Path) -> "Config":
     """Settings of a run over `simulated` that takes seconds."""
@@ -91,7 +141,8 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         import numpy as np
 
         from keras_ecg_mae.evaluation.evaluate import evaluate
-        from keras_ecg_mae.run_folder import mark_done, write_json, write_whole
+        from keras_ecg_mae.run_folder import write_json
+        from keras_ecg_mae.run_record import Command, Dataset, record_command
 
         run, ecgs = tmp_path / name, 400
         shared, own = np.random.default_rng(1), np.random.default_rng(seed + 10)
@@ -116,18 +167,35 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
             label_name=label_name,
             confidence=0.95,
         )
-        mark_done(run / "evaluation", {})
+        given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
         sha256 = hashlib.sha256(dataset.encode()).hexdigest()
         write_json(run / "evaluation" / "settings.json", {"dataset": sha256})
-        write_whole(run / "flags.txt", "\n".join(["# Run", f"--run={run}", *flags]) + "\n")
         write_json(
-            run / "run.json",
+            run / "finetune" / "settings.json",
             {
-                "began": "2026-01-02T03:04:05+00:00",
-                "version": "0.1.0",
-                "git_revision": "0123abc-dirty",
-                "dataset": {"folder": f"missing/{dataset}", "sha256": sha256, "recordings": 400},
+                "architecture": given.get("architecture", "vit"),
+                "encoder": given.get("finetune_encoder", "pretrain"),
+                "dataset": sha256,
             },
+        )
+        for stage, hour in (("finetune", 4), ("evaluation", 5)):
+            made = {"done": f"2026-01-02T0{hour}:04:05+00:00", "git_revision": "0123abc-dirty", "version": "0.1.0"}
+            write_json(run / stage / "done.json", {"made": made})
+        record_command(
+            run,
+            Command(
+                began="2026-01-02T03:04:05+00:00",
+                command=["train", *flags],
+                stages=["finetune", "evaluate"],
+                title=given.get("title", ""),
+                version="0.1.0",
+                python="3.11.0",
+                packages={},
+                git_revision="0123abc-dirty",
+                host="",
+                devices=[],
+                dataset=Dataset(f"missing/{dataset}", sha256, 400),
+            ),
         )
         return run
 

@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.evaluation.evaluate import read_results
@@ -80,9 +82,26 @@ def test_a_run_folder_has_what_the_design_says(finished: Path) -> None:
     expected += ["pretrain/metrics.csv", "finetune/classifier.keras", "finetune/0.001/metrics.csv"]
     expected += ["evaluation/predictions.csv", "evaluation/results.json", "evaluation/roc.png", "export/done.json"]
     assert [name for name in expected if not (folder / name).is_file()] == []
-    facts = json.loads((folder / "run.json").read_text())
+    (facts, *_) = json.loads((folder / "run.json").read_text())["commands"]
     assert facts["packages"]["tensorflow"].startswith("2.16")
     assert facts["dataset"]["recordings"] > 100
+
+
+def test_tensorboard_shows_pictures_scalars_and_hyperparameters(finished: Path) -> None:
+    def tags(folder: str) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for path in (finished / "runs" / "test" / folder / "tensorboard").glob("events*"):
+            for record in tf.data.TFRecordDataset(str(path)):
+                for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value:
+                    counts[value.tag] = counts.get(value.tag, 0) + 1
+        return counts
+
+    pretraining, finetuning = tags("pretrain"), tags("finetune/0.001")
+    assert pretraining["reconstruction"] == pretraining["validation_visible_error"] == 1
+    assert pretraining["gradient_norm"] == pretraining["input_wait_share"] == 2
+    assert finetuning["validation_auroc"] == 2
+    assert 1 <= finetuning["validation_roc"] == finetuning["validation_calibration"] <= 2
+    assert finetuning["_hparams_/session_start_info"] == 1
 
 
 def test_running_again_repeats_nothing(finished: Path) -> None:
@@ -130,6 +149,25 @@ def test_evaluate_on_another_dataset_uses_the_runs_threshold(finished: Path, sim
     own, other = (read_results(finished / "runs/test" / name) for name in ("evaluation", "evaluation-dataset"))
     assert other.threshold == own.threshold
     assert other.threshold_rule == "chosen before, on other ECGs"
+
+
+def test_a_shard_that_vanishes_is_named(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "dataset", tmp_path / "dataset")
+    (shard,) = (tmp_path / "dataset" / "institution_1").glob("train-*")
+    command = [sys.executable, "-m", "keras_ecg_mae.train", "--dataset=dataset", "--run=run", *TINY]
+    training = subprocess.Popen(
+        [*command, "--stages=pretrain", "--pretrain_epochs=500"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    while not (tmp_path / "run" / "pretrain" / "metrics.csv").exists() and training.poll() is None:
+        time.sleep(0.1)
+    shard.unlink()
+    _, errors = training.communicate(timeout=120)
+    assert training.returncode == 1
+    assert re.search(rf"^error: .*{shard.name}: Expected a readable shard", errors, re.MULTILINE), errors
 
 
 def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> None:

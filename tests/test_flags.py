@@ -94,6 +94,41 @@ def test_a_setting_out_of_range_is_one_sentence(argument: str, message: str) -> 
         parse(argument)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "mae --finetune_epochs=5",
+            r"epochs to be left out .*=mae: give --finetune_mae_epochs\. Received 5",
+        ),
+        ("mae --finetune_patience=3", r"patience .*=mae: give --finetune_mae_epochs, since .*Received 3"),
+        (
+            "mae --finetune_learning_rates=1e-3",
+            r"_rates .*: give --finetune_mae_base_learning_rate\. Received \(0.001,",
+        ),
+        ("paper --finetune_mae_epochs=7", r"mae_epochs .*=paper: give --finetune_epochs, or --finetune_recipe=mae "),
+        ("paper --finetune_mae_base_learning_rate=1", r"give --finetune_learning_rates, or --finetune_recipe=mae"),
+        ("paper --finetune_mae_warmup_epochs=1", r"_warmup_epochs to be left out .*: give --finetune_recipe=mae with"),
+        ("paper --finetune_mae_weight_decay=0", r"_weight_decay to be left out .*: give --finetune_recipe=mae with"),
+        ("paper --finetune_mae_layer_decay=1", r"_layer_decay to be left out .*: give --finetune_recipe=mae with"),
+        ("paper --finetune_mae_drop_path=0", r"_drop_path to be left out .*: give --finetune_recipe=mae with"),
+    ],
+)
+def test_a_setting_of_the_other_recipe_is_refused_with_what_to_give_instead(arguments: str, message: str) -> None:
+    recipe, flag = arguments.split()
+    with pytest.raises(ConfigError, match=f"Expected --finetune_.*{message}"):
+        parse(f"--finetune_recipe={recipe}", flag)
+
+
+def test_settings_of_the_recipe_are_taken(tmp_path: Path) -> None:
+    flag = "--finetune_mae_epochs=7"
+    config = parse("--finetune_recipe=mae", flag, "--finetune_batch_size=8")
+    assert config.mae_finetuning.epochs == 7
+    # Its flags.txt holds the other recipe's too, with their defaults.
+    (tmp_path / "flags.txt").write_text(package_flags.flag_lines(config))
+    assert parse(f"--flagfile={tmp_path / 'flags.txt'}") == config
+
+
 def test_every_setting_is_documented_and_flags_are_unique() -> None:
     names = [name for _, section in package_flags.sections() for name, _ in package_flags.settings(section)]
     assert len(names) == len(set(names))

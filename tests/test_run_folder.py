@@ -1,11 +1,14 @@
 """The run folder: whole files, stages that refuse other settings, marks of what is done."""
 
+import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
+from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import enter_stage, mark_done, read_done, write_whole
+from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, read_made, write_whole
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -38,7 +41,35 @@ def test_a_stage_that_left_nothing_may_be_begun_with_others(tmp_path: Path) -> N
         enter_stage(tmp_path, {"encoder": "broken.npz"})
 
 
-def test_done_is_read_back(tmp_path: Path) -> None:
-    assert read_done(tmp_path) is None
+def test_what_was_noted_and_is_no_longer_asked_about_refuses_nothing(tmp_path: Path) -> None:
+    enter_stage(tmp_path, {"epochs": 3, "pooling": "mean"})
+    write_whole(tmp_path / "metrics.csv", "")
+    enter_stage(tmp_path, {"epochs": 3})
+    with pytest.raises(RunError, match=r"seed: None then, 0 now"):
+        enter_stage(tmp_path, {"epochs": 3, "seed": 0})
+
+
+def test_settings_are_compared_without_being_noted(tmp_path: Path) -> None:
+    expect_settings(tmp_path / "stage", {"epochs": 3})
+    assert not (tmp_path / "stage").exists()
+    enter_stage(tmp_path / "stage", {"epochs": 3})
+    write_whole(tmp_path / "stage" / "metrics.csv", "")
+    with pytest.raises(RunError, match=r"settings.json: Expected .* epochs: 3 then, 4 now"):
+        expect_settings(tmp_path / "stage", {"epochs": 4})
+
+
+def test_done_is_read_back_with_when_and_by_what_it_was_done(tmp_path: Path) -> None:
+    assert (read_done(tmp_path), read_made(tmp_path)) == (None, None)
+    before = datetime.now(timezone.utc).replace(microsecond=0)
     mark_done(tmp_path, {"validation_loss": 0.25})
     assert read_done(tmp_path) == {"validation_loss": 0.25}
+    made = read_made(tmp_path)
+    assert made is not None
+    assert before <= datetime.fromisoformat(made.done) <= datetime.now(timezone.utc)
+    assert made.version == __version__
+    # A checkout, of which this is one of the tests, has a revision; an installed package has none.
+    in_checkout = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, check=False, capture_output=True, text=True
+    )
+    if in_checkout.returncode == 0 and made.git_revision is not None:
+        assert made.git_revision.removesuffix("-dirty") == in_checkout.stdout.strip()

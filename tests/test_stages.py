@@ -1,16 +1,144 @@
-"""What a run says at its end."""
+"""What a run records and refuses, and what it says at its end."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from keras_ecg_mae.config import Config, Evaluation, Training
-from keras_ecg_mae.dataset import Manifest
+from keras_ecg_mae import stages
+from keras_ecg_mae.config import Config, Evaluation, MaeFinetuning, Training
+from keras_ecg_mae.dataset import Manifest, read_manifest
+from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import evaluate
 from keras_ecg_mae.run_folder import mark_done
-from keras_ecg_mae.stages import summary
+from keras_ecg_mae.run_record import read_commands
+from keras_ecg_mae.stages import begin_run, run_stage, summary
+
+
+def changed(config: Config, section: str, **values: Any) -> Config:
+    return replace(config, **{section: replace(getattr(config, section), **values)})
+
+
+@pytest.fixture
+def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages that are done at once, with the same result each time."""
+
+    def stage(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+        mark_done(folder, {"steps": 3})
+        return {"steps": 3}
+
+    for name in ("pretrain", "finetune"):
+        monkeypatch.setitem(stages._STAGES, name, stage)
+
+
+def test_a_later_command_adds_to_the_record(tiny_config: Config, simulated: Manifest) -> None:
+    begin_run(changed(tiny_config, "training", title="MAE", stages=("pretrain", "finetune")), simulated)
+    begin_run(changed(tiny_config, "training", stages=("evaluate",)), simulated)
+    commands = read_commands(Path(tiny_config.training.run))
+    assert [command.title for command in commands] == ["MAE", ""]
+    assert [command.stages for command in commands] == [["pretrain", "finetune"], ["evaluate"]]
+    assert commands[0].dataset.sha256 == simulated.digest
+    assert commands[0].devices
+
+
+def test_a_run_stays_with_its_dataset(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+    begin_run(tiny_config, simulated)
+    shutil.copytree(simulated.folder, tmp_path / "moved")
+    begin_run(tiny_config, read_manifest(str(tmp_path / "moved")))
+    record = (Path(tiny_config.training.run) / "run.json").read_text()
+    other = replace(simulated, folder="elsewhere", label_name="other")
+    with pytest.raises(
+        RunError, match=f"{simulated.folder} with .*{simulated.digest}. Received elsewhere with {other.digest}"
+    ):
+        begin_run(tiny_config, other)
+    assert (Path(tiny_config.training.run) / "run.json").read_text() == record
+
+
+def test_a_refused_command_leaves_the_record_and_flags(
+    tiny_config: Config, simulated: Manifest, quick_stages: None
+) -> None:
+    begin_run(tiny_config, simulated)
+    for stage in ("pretrain", "finetune"):
+        run_stage(stage, tiny_config, simulated)
+    files = [Path(tiny_config.training.run) / name for name in ("run.json", "flags.txt")]
+    before = [file.read_text() for file in files]
+    for section, values, says in (
+        ("model", {"mask_ratio": 0.5}, "pretrain/settings.json: .*mask_ratio: 0.75 then, 0.5 now"),
+        ("finetuning", {"epochs": 3}, "finetune/settings.json: .*epochs: 2 then, 3 now"),
+    ):
+        with pytest.raises(RunError, match=says):
+            begin_run(changed(tiny_config, section, **values), simulated)
+    assert [file.read_text() for file in files] == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "values"),
+    [
+        ("pretrain", "model", {"pooling": "class_token"}),
+        ("pretrain", "pretraining", {"validation_epochs": 7}),
+        ("pretrain", "finetuning", {"epochs": 7}),
+        ("pretrain", "training", {"checkpoint_minutes": 7, "title": "other", "accumulation": 2}),
+        ("finetune", "model", {"mask_ratio": 0.5, "normalize_target": True}),
+        ("finetune", "pretraining", {"epochs": 7}),
+    ],
+)
+def test_what_decides_nothing_in_a_stage_refuses_nothing(
+    tiny_config: Config, simulated: Manifest, quick_stages: None, stage: str, section: str, values: dict[str, Any]
+) -> None:
+    run_stage(stage, tiny_config, simulated)
+    assert run_stage(stage, changed(tiny_config, section, **values), simulated) == {"steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "name", "value"),
+    [
+        ("pretrain", "model", "size", "small"),
+        ("pretrain", "model", "normalization", "lead"),
+        ("pretrain", "model", "mask_ratio", 0.5),
+        ("pretrain", "model", "normalize_target", True),
+        ("pretrain", "pretraining", "epochs", 7),
+        ("pretrain", "training", "seed", 7),
+        ("finetune", "model", "size", "small"),
+        ("finetune", "model", "normalization", "lead"),
+        ("finetune", "model", "pooling", "class_token"),
+        ("finetune", "finetuning", "patience", 7),
+    ],
+)
+def test_what_decides_a_stage_is_refused_by_name(
+    tiny_config: Config, simulated: Manifest, quick_stages: None, stage: str, section: str, name: str, value: Any
+) -> None:
+    run_stage(stage, tiny_config, simulated)
+    with pytest.raises(RunError, match=f"{name}: .* then, {value!r} now"):
+        run_stage(stage, changed(tiny_config, section, **{name: value}), simulated)
+
+
+def test_a_vits_settings_decide_nothing_in_a_cnn(tiny_config: Config, simulated: Manifest, quick_stages: None) -> None:
+    config = changed(tiny_config, "training", stages=("finetune",))
+    finetuning = replace(config.finetuning, encoder="random")
+    config = replace(config, finetuning=finetuning, model=replace(config.model, architecture="cnn"))
+    run_stage("finetune", config, simulated)
+    run_stage("finetune", changed(config, "model", size="large", pooling="class_token", mask_ratio=0.5), simulated)
+    with pytest.raises(RunError, match="normalization: 'record' then, 'lead' now"):
+        run_stage("finetune", changed(config, "model", normalization="lead"), simulated)
+    with pytest.raises(RunError, match="architecture: 'cnn' then, 'vit' now"):
+        run_stage("finetune", changed(config, "model", architecture="vit"), simulated)
+
+
+def test_the_other_recipe_is_refused_and_the_same_one_is_not(
+    tiny_config: Config, simulated: Manifest, quick_stages: None
+) -> None:
+    defaults = type(tiny_config.finetuning)
+    by_mae = replace(defaults(), recipe="mae", batch_size=8)
+    config = replace(tiny_config, finetuning=by_mae, mae_finetuning=MaeFinetuning(epochs=2, warmup_epochs=1))
+    run_stage("finetune", config, simulated)
+    run_stage("finetune", config, simulated)
+    with pytest.raises(RunError, match=r"mae: .*'epochs': 2.* then, .*'epochs': 3.* now"):
+        run_stage("finetune", changed(config, "mae_finetuning", epochs=3), simulated)
+    with pytest.raises(RunError, match="recipe: 'mae' then, 'paper' now"):
+        run_stage("finetune", tiny_config, simulated)
 
 
 def evaluated(run: Path, quality: float, both_labels: bool = True) -> None:

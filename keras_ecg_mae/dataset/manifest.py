@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.dataset.description import CohortDescription, parse_description
-from keras_ecg_mae.dataset.storage import open_storage, write_text
+from keras_ecg_mae.dataset.storage import write_text
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.storage import open_storage
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"

@@ -6,8 +6,8 @@ import os
 import secrets
 
 from keras_ecg_mae.config import Cohort
-from keras_ecg_mae.dataset.storage import is_remote
 from keras_ecg_mae.errors import ConfigError, DatasetError
+from keras_ecg_mae.storage import is_remote
 
 _LEAST_SECRET_BYTES = 16
 _KEY_BYTES = 16

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset import schema
-from keras_ecg_mae.dataset.storage import open_storage, sha256
+from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import DatasetError, RecordingError
 from keras_ecg_mae.recordings import conform, open_recording
+from keras_ecg_mae.storage import open_storage
 
 TEMPORARY = ".tmp"
 # A record named without its extension is these files in the WFDB format.

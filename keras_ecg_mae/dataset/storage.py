@@ -1,28 +1,12 @@
 """Files of a dataset folder, which may lie on a disk or in cloud storage (`s3://`, `gs://`)."""
 
 import hashlib
-import importlib
 
 import tensorflow as tf
 
 from keras_ecg_mae.errors import DatasetError
 
 _CHUNK_BYTES = 8 * 1024 * 1024
-
-
-def open_storage(path: str) -> None:
-    """Makes TensorFlow able to reach `path`.
-
-    TensorFlow brings local files and `gs://` itself; importing tensorflow-io registers `s3://`. It is imported only
-    then: it takes seconds and works with one release of TensorFlow.
-    """
-    if path.startswith("s3://"):
-        importlib.import_module("tensorflow_io")
-
-
-def is_remote(path: str) -> bool:
-    """Whether `path` is an address rather than a local file."""
-    return "://" in path
 
 
 def sha256(path: str) -> str:

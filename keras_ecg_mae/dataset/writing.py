@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from keras_ecg_mae.config import Cohort
+from keras_ecg_mae.config import SPLITS, Cohort
 from keras_ecg_mae.dataset.cohort import Table, read_table
 from keras_ecg_mae.dataset.description import CohortDescription, describe
 from keras_ecg_mae.dataset.manifest import (
@@ -33,9 +33,10 @@ from keras_ecg_mae.dataset.patient_key import PatientKeys, create_keys, read_key
 from keras_ecg_mae.dataset.pool import write_in_pool
 from keras_ecg_mae.dataset.schema import Metadata
 from keras_ecg_mae.dataset.shard import TEMPORARY, ShardResult, ShardTask, write_shard
-from keras_ecg_mae.dataset.split import SPLITS, assign_splits, hashed_order
-from keras_ecg_mae.dataset.storage import make_folder, open_storage, write_text
+from keras_ecg_mae.dataset.split import assign_splits, hashed_order
+from keras_ecg_mae.dataset.storage import make_folder, write_text
 from keras_ecg_mae.errors import ConfigError, DatasetError
+from keras_ecg_mae.storage import open_storage
 
 # Marks a folder as ours until its manifest is written: what a prepare that was stopped left there may be removed.
 _UNFINISHED = "unfinished"

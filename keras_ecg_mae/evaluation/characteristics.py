@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keras_ecg_mae.evaluation.predictions import SPLITS
+from keras_ecg_mae.config import SPLITS
 from keras_ecg_mae.evaluation.tables import NOTHING, Cell, Row, Table
 
 if TYPE_CHECKING:  # TensorFlow, which the dataset's room loads, is not needed to lay out its numbers.

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.evaluate import Group
 from keras_ecg_mae.evaluation.finished_run import CNN, FinishedRun
 from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc_difference
+from keras_ecg_mae.evaluation.scoring import Group
 from keras_ecg_mae.evaluation.tables import distinct_names
 
 # An institution may be called `all internal`, so a cohort is known by whether it is a pool, and its name.

@@ -3,78 +3,22 @@
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from absl import logging
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.figures import Curve, calibration_figure, roc_figure
-from keras_ecg_mae.evaluation.metrics import (
-    Auroc,
-    OperatingPoint,
-    Proportion,
-    auprc,
-    auroc,
-    brier_score,
-    operating_point,
-    youden_threshold,
-)
+from keras_ecg_mae.evaluation.figures import calibration_figure, roc_figure
+from keras_ecg_mae.evaluation.metrics import Auroc, OperatingPoint, Proportion
 from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
+from keras_ecg_mae.evaluation.scoring import Group, Results, score
 from keras_ecg_mae.run_folder import write_json, write_whole
 
 PREDICTIONS, RESULTS, TABLE = "predictions.csv", "results.json", "results.md"
 ROC, CALIBRATION = "roc.png", "calibration.png"
-FALLBACK_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class Group:
-    """The scores of one institution's test ECGs, of a pool of institutions, or of the validation ECGs.
-
-    Attributes:
-        name: the institution, or `all internal`, `all external`, `validation`.
-        role: `"internal"`, `"external"` or `"validation"`.
-        pooled: whether several institutions may be in it, i.e. `name` is not an institution's.
-        auprc: average precision, None without a positive ECG.
-        brier: mean squared error of the probabilities, None without ECGs.
-    """
-
-    name: str
-    role: str
-    pooled: bool
-    ecgs: int
-    patients: int
-    positive_ecgs: int
-    positive_patients: int
-    auroc: Auroc
-    operating_point: OperatingPoint
-    auprc: float | None
-    brier: float | None
-
-
-@dataclass(frozen=True)
-class Results:
-    """What `results.json` holds.
-
-    Attributes:
-        label_name: what a positive label means, e.g. `lvsd`.
-        confidence: level of every interval.
-        threshold: a probability of at least this is called positive.
-        threshold_rule: how it was chosen, in words.
-        validation: the ECGs the threshold was chosen on; its sensitivity and specificity are therefore optimistic.
-        groups: internal institutions by name, `all internal`, external institutions by name, `all external`.
-    """
-
-    label_name: str
-    confidence: float
-    threshold: float
-    threshold_rule: str
-    validation: Group
-    groups: tuple[Group, ...]
 
 
 def evaluate(
@@ -116,7 +60,7 @@ def evaluate(
             f"Expected no validation ECG of the external institution {leaked['institution'].iloc[0]!r}. "
             f"Received {len(leaked)}, the first being {leaked['record_id'].iloc[0]!r}."
         )
-    results, curves = _score(table, external_institutions, label_name, confidence, threshold)
+    results, curves = score(table, external_institutions, label_name, confidence, threshold)
     # An interrupted evaluation leaves no results rather than those of other predictions.
     (folder / RESULTS).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, table)
@@ -155,74 +99,6 @@ def _expect(records: Sequence[str], values: np.ndarray, correct: np.ndarray, exp
 
 def _text(item: Any) -> str:
     return item.decode("utf-8", errors="backslashreplace") if isinstance(item, bytes) else str(item)
-
-
-def _score(
-    table: pd.DataFrame,
-    external_institutions: Sequence[str],
-    label_name: str,
-    confidence: float,
-    threshold: float | None,
-) -> tuple[Results, list[Curve]]:
-    validation, test = table[table["split"] == "validation"], table[table["split"] == "test"]
-    rule = "chosen before, on other ECGs"
-    if threshold is None:
-        threshold = youden_threshold(validation["label"].to_numpy(), validation["probability"].to_numpy())
-        rule = f"largest sensitivity + specificity - 1 (Youden) on {len(validation)} validation ECGs"
-    if threshold is None:
-        threshold = FALLBACK_THRESHOLD
-        rule = f"set to {threshold:g}, since the {len(validation)} validation ECGs do not hold both labels"
-        logging.warning("The threshold is %s.", rule)
-
-    groups: list[Group] = []
-    curves: list[Curve] = []
-    external = test["institution"].isin(external_institutions)
-    for role, chosen in (("internal", test[~external]), ("external", test[external])):
-        names = set(chosen["institution"]) | (set(external_institutions) if role == "external" else set())
-        members = [(name, False, chosen[chosen["institution"] == name]) for name in sorted(names)]
-        pool = [(f"all {role}", True, chosen)] if names else []
-        for name, pooled, rows in members + pool:
-            group = _group(name, role, pooled, rows, threshold, confidence)
-            groups.append(group)
-            curves.append(_curve(group, rows))
-            if rows.empty and not pooled:
-                logging.warning("The external institution %r has no labelled test ECG.", name)
-    scored = _group("validation", "validation", True, validation, threshold, confidence)
-    return Results(label_name, confidence, threshold, rule, scored, tuple(groups)), curves
-
-
-def _patients(rows: pd.DataFrame) -> np.ndarray:
-    """A number a patient; two institutions' patients are two, whatever their keys."""
-    return rows.groupby(["institution", "patient_key"]).ngroup().to_numpy()
-
-
-def _group(name: str, role: str, pooled: bool, rows: pd.DataFrame, threshold: float, confidence: float) -> Group:
-    labels, probabilities, patients = rows["label"].to_numpy(), rows["probability"].to_numpy(), _patients(rows)
-    return Group(
-        name=name,
-        role=role,
-        pooled=pooled,
-        ecgs=len(rows),
-        patients=len(np.unique(patients)),
-        positive_ecgs=int(labels.sum()),
-        positive_patients=len(np.unique(patients[labels == 1])),
-        auroc=auroc(labels, probabilities, patients, confidence),
-        operating_point=operating_point(labels, probabilities, patients, threshold, confidence),
-        auprc=auprc(labels, probabilities),
-        brier=brier_score(labels, probabilities),
-    )
-
-
-def _curve(group: Group, rows: pd.DataFrame) -> Curve:
-    return Curve(
-        name=group.name,
-        external=group.role == "external",
-        labels=rows["label"].to_numpy(),
-        probabilities=rows["probability"].to_numpy(),
-        patients=_patients(rows),
-        auroc=group.auroc,
-        operating_point=group.operating_point,
-    )
 
 
 def read_results(folder: Path) -> Results:

@@ -7,26 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_ecg_mae.config import OWN_PRETRAINING, Model
+from keras_ecg_mae.config import OWN_PRETRAINING
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, Group, Results, read_results
+from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
-from keras_ecg_mae.run_folder import DONE, SETTINGS
+from keras_ecg_mae.evaluation.scoring import Group, Results
+from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, read_made
+from keras_ecg_mae.run_record import RECORD, Dataset, read_commands
 
-FLAGS, RUN = "flags.txt", "run.json"
 PRETRAINING, FINETUNING, EVALUATION = "pretrain", "finetune", "evaluation"
 # Figures 1 and 3 of Sawano et al., as pretraining leaves them: name, leads.
 PICTURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
 CNN = "cnn"
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a run was trained on: where it lay, its checksum, and how many recordings it held."""
-
-    folder: str
-    sha256: str
-    recordings: int
 
 
 @dataclass(frozen=True)
@@ -35,13 +27,13 @@ class FinishedRun:
 
     Attributes:
         folder: of the run.
-        title: its flag `--title`, or the folder's name.
+        title: the last flag `--title` of a command that asked for fine-tuning, or the folder's name.
         architecture: what was fine-tuned, `vit` or `cnn`.
         encoder: what that started from: `pretrain`, `random`, or a path.
         dataset: what it was trained and evaluated on.
-        began: date and time at which it was begun or gone on with, ISO 8601.
-        git_revision: of the checkout it ran from, `-dirty` where files differed; empty outside one.
-        version: of this package.
+        pretrained: when and with what the encoder it started from was made; None where that is not this run's.
+        finetuned: when and with what it was fine-tuned.
+        evaluated: when and with what it was evaluated.
         results: of its evaluation.
         predictions_sha256: checksum of its predictions table.
         test: the test ECGs of that table, see `predictions.COLUMNS`, ordered by record.
@@ -53,9 +45,9 @@ class FinishedRun:
     architecture: str
     encoder: str
     dataset: Dataset
-    began: str
-    git_revision: str
-    version: str
+    pretrained: Made | None
+    finetuned: Made | None
+    evaluated: Made | None
     results: Results
     predictions_sha256: str
     test: pd.DataFrame
@@ -76,60 +68,41 @@ def read_finished_run(folder: Path) -> FinishedRun:
         RunError: a file is missing (each is named), is not what it should be, or tells of another dataset.
         DatasetError: the predictions table is wrong; names the row.
     """
-    evaluation = folder / EVALUATION
-    needed = [folder / FLAGS, folder / RUN, *(evaluation / name for name in (DONE, RESULTS, PREDICTIONS))]
+    evaluation, finetuning = folder / EVALUATION, folder / FINETUNING
+    needed = [folder / RECORD, *(finetuning / name for name in (SETTINGS, DONE))]
+    needed += [evaluation / name for name in (DONE, RESULTS, PREDICTIONS)]
     missing = [str(path.relative_to(folder)) for path in needed if not path.is_file()]
     if missing:
         raise RunError(
             f"{folder}: Expected a finished run. Received one without {', '.join(missing)}: "
-            f"run python -m keras_ecg_mae.train --flagfile={folder / FLAGS}."
+            f"run python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'}."
         )
-    dataset, began, git_revision, version = _read_description(folder / RUN)
+    commands = read_commands(folder)
+    dataset = commands[-1].dataset
     if (evaluation / SETTINGS).is_file():
         evaluated = json.loads((evaluation / SETTINGS).read_text(encoding="utf-8")).get("dataset")
         if evaluated != dataset.sha256:
             raise RunError(
-                f"{evaluation / SETTINGS}: Expected an evaluation on the dataset of {RUN}, {dataset.sha256}. "
-                f"Received one on {evaluated}: the run was gone on with on another dataset."
+                f"{evaluation / SETTINGS}: Expected an evaluation on the dataset of {RECORD}, {dataset.sha256}. "
+                f"Received one on {evaluated}."
             )
-    flags = _read_flags(folder / FLAGS)
-    # What fine-tuning was begun with; flags.txt is of the last command, which may have been for another stage.
-    settings = folder / FINETUNING / SETTINGS
-    begun = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    titles = [command.title for command in commands if "finetune" in command.stages and command.title]
+    settings = json.loads((finetuning / SETTINGS).read_text(encoding="utf-8"))
+    own = settings["encoder"] == OWN_PRETRAINING
     predictions = read_predictions(evaluation / PREDICTIONS)
     test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
     pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()}
     return FinishedRun(
         folder=folder,
-        title=flags.get("title") or folder.resolve().name,
-        architecture=begun.get("architecture") or flags.get("architecture", Model.architecture),
-        encoder=begun.get("encoder") or flags.get("finetune_encoder", OWN_PRETRAINING),
+        title=titles[-1] if titles else folder.resolve().name,
+        architecture=settings["architecture"],
+        encoder=settings["encoder"],
         dataset=dataset,
-        began=began,
-        git_revision=git_revision,
-        version=version,
+        pretrained=read_made(folder / PRETRAINING) if own else None,
+        finetuned=read_made(finetuning),
+        evaluated=read_made(evaluation),
         results=read_results(evaluation),
         predictions_sha256=hashlib.sha256((evaluation / PREDICTIONS).read_bytes()).hexdigest(),
         test=test,
         pictures={key: path for key, path in pictures.items() if path.is_file()},
     )
-
-
-def _read_flags(path: Path) -> dict[str, str]:
-    """A run's `flags.txt`, which has one `--name=value` a line."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line[2:].partition("=") for line in lines if line.startswith("--"))
-    return {name: value for name, _, value in pairs}
-
-
-def _read_description(path: Path) -> tuple[Dataset, str, str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        dataset = Dataset(
-            str(content["dataset"]["folder"]), str(content["dataset"]["sha256"]), int(content["dataset"]["recordings"])
-        )
-        return dataset, str(content["began"]), str(content["git_revision"] or ""), str(content["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}: Expected the description of a run. Received something else: {type(error).__name__} {error}."
-        ) from error

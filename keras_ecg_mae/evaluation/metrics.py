@@ -125,9 +125,11 @@ def auroc_difference(
 
     The test of two correlated curves of DeLong et al., Biometrics 44 (1988): an area's structural components add up,
     so those of the difference are their differences, and their variance holds the covariance of the two areas. They
-    are summed by patient as in Obuchowski, Biometrics 53 (1997); with one ECG a patient it is DeLong's test. As there,
-    the difference over its standard error is taken as normal: where nothing differs, with 9 positive patients in 30
-    and three ECGs a patient, 7% of p-values fell under 0.05, and 5% with 24 positive ones in 80.
+    are summed by patient as in Obuchowski, Biometrics 53 (1997); with one ECG a patient the variance is DeLong's. The
+    difference over its standard error is taken as Student's t, where DeLong et al. take it as normal, with the degrees
+    of freedom that `auroc` takes, for the interval and the p-value alike: p is under 1 - `confidence` exactly where
+    the interval leaves 0 out. Where nothing differs, with three ECGs a patient and 9 positive patients in 30, or 24 in
+    80, 4% of 4,000 p-values fell under 0.05.
     """
     positive = np.asarray(labels) == 1
     if missing := _missing(positive):
@@ -139,12 +141,12 @@ def auroc_difference(
     for name, which in (("positive", positive), ("negative", ~positive)):
         if len(np.unique(keys[which])) == 1:
             return AurocDifference(difference, undefined=f"a single {name} patient")
-    variance, _ = _clustered_variance(positive, components, keys, difference)
+    variance, freedom = _clustered_variance(positive, components, keys, difference)
     if variance <= _SMALLEST_VARIANCE:
         return AurocDifference(difference, undefined="no variance between patients")
     error = float(np.sqrt(variance))
-    half_width = float(norm.ppf(0.5 + confidence / 2)) * error
-    p_value = 2 * float(norm.sf(abs(difference) / error))
+    half_width = float(student_t.ppf(0.5 + confidence / 2, freedom)) * error
+    p_value = 2 * float(student_t.sf(abs(difference) / error, freedom))
     return AurocDifference(
         difference, max(difference - half_width, -1.0), min(difference + half_width, 1.0), p_value, error
     )

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_ecg_mae.config import SPLITS
 from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.run_folder import write_whole
+from keras_ecg_mae.storage import read_if_there
 
 TEXT_COLUMNS = ("record_id", "patient_key", "institution", "split")
 COLUMNS = (*TEXT_COLUMNS, "label", "probability")
-SPLITS = ("train", "validation", "test")
 
 
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
@@ -37,11 +38,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises:
         DatasetError: names the file, and where there is one the column and the row (the header is row 1).
     """
+    content = read_if_there(path)
+    if content is None:
+        raise DatasetError(f"{path}: Expected a predictions table. Received no such file.")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(_rows(path, csv.reader(file, strict=True)))
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: Expected a predictions table. Received no such file.") from None
+        rows = list(_rows(path, csv.reader(io.StringIO(content.decode(), newline=""), strict=True)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: Expected a CSV table in UTF-8. Received one that breaks off: {error}.") from error
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM
 from keras_ecg_mae.evaluation.comparison import Cohort, Column, cohorts
-from keras_ecg_mae.evaluation.evaluate import Group
 from keras_ecg_mae.evaluation.finished_run import CNN
 from keras_ecg_mae.evaluation.metrics import AurocDifference
+from keras_ecg_mae.evaluation.scoring import Group
 from keras_ecg_mae.evaluation.tables import NOTHING, Cell, Row, Table
+from keras_ecg_mae.run_folder import Made
 
 
 def table_3(columns: Sequence[Column]) -> Table:
@@ -63,7 +64,8 @@ def _notes(columns: Sequence[Column], level: str) -> list[str]:
     if compared:
         notes.append(
             "p: two-sided, paired test of equal AUROCs on the same ECGs (DeLong et al. 1988, ECGs summed by patient as "
-            "in Obuchowski 1997) against the CNN of the same training set. Not adjusted for multiple comparisons."
+            "in Obuchowski 1997, and Student's t) against the CNN of the same training set. Not adjusted for multiple "
+            "comparisons."
         )
     for name in dict.fromkeys(column.training_set for column in columns):
         members = [column for column in columns if column.training_set == name]
@@ -111,17 +113,16 @@ def sources_table(columns: Sequence[Column]) -> Table:
         run = column.run
         values = (
             str(run.folder),
-            run.began,
-            run.git_revision or "unknown",
-            run.version,
             run.encoder,
             run.dataset.folder,
             f"{run.dataset.recordings:,}",
             run.dataset.sha256,
             run.predictions_sha256,
         )
-        rows.append(Row(column.name, tuple(map(Cell, values))))
-    heads = ("run folder", "begun", "git revision", "version", "encoder", "dataset", "recordings", "dataset's checksum")
+        stages = tuple(_made(stage) for stage in (run.pretrained, run.finetuned, run.evaluated))
+        rows.append(Row(column.name, (*stages, *map(Cell, values))))
+    stage_heads = ("pretrained", "fine-tuned", "evaluated")
+    heads = (*stage_heads, "run folder", "encoder", "dataset", "recordings", "dataset's checksum")
     return Table(
         name="sources",
         caption="Where each column of table 3 comes from",
@@ -129,11 +130,17 @@ def sources_table(columns: Sequence[Column]) -> Table:
         columns=(*heads, "SHA-256 of evaluation/predictions.csv"),
         rows=tuple(rows),
         notes=(
-            "Run folder, date, revision and dataset are those of the run's run.json; a revision that ends in -dirty "
-            "had files that differ from it.",
+            "Pretrained, fine-tuned, evaluated: when each was done, and with which git revision and version of this "
+            "package; a revision that ends in -dirty had files that differ from it.",
         ),
         prose=True,
     )
+
+
+def _made(stage: Made | None) -> Cell:
+    if stage is None:
+        return Cell(NOTHING)
+    return Cell(stage.done, f"revision {stage.git_revision or 'unknown'}, version {stage.version}")
 
 
 def cells_table(columns: Sequence[Column]) -> Table:

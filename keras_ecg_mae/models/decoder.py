@@ -8,7 +8,7 @@ from keras import ops
 from keras_ecg_mae.layers.masking import take_patches
 from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken
 from keras_ecg_mae.layers.transformer_block import NORM_EPSILON
-from keras_ecg_mae.models.encoder import transformer_blocks
+from keras_ecg_mae.models.encoder import through_blocks, transformer_blocks
 from keras_ecg_mae.spec import PATCH_SAMPLES, PATCHES
 
 
@@ -21,6 +21,9 @@ class Decoder(keras.layers.Layer):
     Args:
         width, depth, heads: as in the encoder, smaller.
 
+    Attributes:
+        rematerialize: as in the encoder.
+
     Call: `latent` `(batch, 1 + kept, encoder width)`, and each patch's `position` `(batch, 240)` in the latent's order
         (`kept` and above: removed) -> `(batch, 240, 250)` float32.
     """
@@ -28,6 +31,7 @@ class Decoder(keras.layers.Layer):
     def __init__(self, width: int, depth: int, heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.width, self.depth, self.heads = width, depth, heads
+        self.rematerialize = False
         policy = self.dtype_policy
         self.embedding = keras.layers.Dense(width, name="embedding", dtype=policy)
         self.mask_token = LearntToken(width, name="mask_token", dtype=policy)
@@ -50,8 +54,7 @@ class Decoder(keras.layers.Layer):
         removed = self.mask_token(tokens, count=PATCHES - kept)
         patches = take_patches(ops.concatenate([tokens[:, 1:], removed], axis=1), position)
         tokens = ops.concatenate([tokens[:, :1], patches], axis=1) + self.positions(tokens)
-        for block in self.blocks:
-            tokens = block(tokens)
+        tokens = through_blocks(self.blocks, tokens, rematerialize=self.rematerialize)
         return self.prediction(self.norm(tokens)[:, 1:])
 
     def get_config(self) -> dict[str, Any]:

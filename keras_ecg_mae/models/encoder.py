@@ -1,5 +1,7 @@
 """The Vision Transformer that reads the visible patches."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,6 +23,22 @@ def transformer_blocks(depth: int, heads: int, drop_path: float, policy: Any) ->
     ]
 
 
+def through_blocks(
+    blocks: Sequence[TransformerBlock], tokens: Any, path_noise: Any = None, rematerialize: bool = False
+) -> Any:
+    """Tokens `(batch, tokens, width)` through the blocks, with `path_noise` `(batch, blocks, 2)` or None.
+
+    Args:
+        rematerialize: keep a block's input alone and compute the rest again in the backward pass (Chen et al. 2016,
+            'Training Deep Nets with Sublinear Memory Cost').
+    """
+    for index, block in enumerate(blocks):
+        noise = None if path_noise is None else path_noise[:, index]
+        through = partial(block.__call__, path_noise=noise)
+        tokens = (keras.remat(through) if rematerialize else through)(tokens)
+    return tokens
+
+
 @keras.saving.register_keras_serializable(package="keras_ecg_mae")
 class Encoder(keras.layers.Layer):
     """Patch embedding, positions, class token, pre-norm transformer blocks, norm (He et al. 2022, section 3).
@@ -31,6 +49,9 @@ class Encoder(keras.layers.Layer):
         heads: attention heads a block.
         drop_path: stochastic depth of the last block.
         final_norm: normalise the output tokens. Off where a classifier brings its own norm.
+
+    Attributes:
+        rematerialize: see `through_blocks`. How to compute, not what: it is not saved with the model.
 
     Call: normalised patches `(batch, 240, 250)`, and with `visible` `(batch, kept)` only those patches
         -> `(batch, 1 + patches, width)`, class token first. With `path_noise` `(batch, depth, 2)`, uniform in [0, 1),
@@ -49,6 +70,7 @@ class Encoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.width, self.depth, self.heads = width, depth, heads
         self.drop_path, self.final_norm = drop_path, final_norm
+        self.rematerialize = False
         policy = self.dtype_policy
         # A Dense on reshaped patches, not a Conv1D: the same product, with the xavier range of the published recipe.
         self.patch_embedding = keras.layers.Dense(width, name="patch_embedding", dtype=policy)
@@ -75,8 +97,7 @@ class Encoder(keras.layers.Layer):
             tokens = take_patches(tokens, visible)
         class_token = self.class_token(tokens) + positions[:, :1]
         tokens = ops.concatenate([class_token, tokens], axis=1)
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens, path_noise=None if path_noise is None else path_noise[:, index])
+        tokens = through_blocks(self.blocks, tokens, path_noise, self.rematerialize)
         return tokens if self.norm is None else self.norm(tokens)
 
     def get_config(self) -> dict[str, Any]:

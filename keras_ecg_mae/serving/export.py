@@ -14,9 +14,12 @@ from absl import logging
 
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.models.classifier import Classifier
+from keras_ecg_mae.run_folder import write_whole
 from keras_ecg_mae.spec import LEADS, SAMPLES, signal_contract
+from keras_ecg_mae.storage import files_under, is_remote, read_if_there
 
 MODEL_FILE = "model.json"
+SAVED_MODEL = "saved_model.pb"
 TOLERANCE = 1e-5
 
 
@@ -34,6 +37,11 @@ def export_classifier(
     `(batch,)` float32. Normalisation is inside. It is written under another name, loaded again and compared with
     `classifier`, and renamed: TF Serving never sees half a version.
 
+    In cloud storage a folder cannot be renamed: there the files of a version that was written and compared on this
+    machine are uploaded, the weights first and `saved_model.pb` last. TF Serving sees the version with its first file,
+    cannot load it without the last one, keeps the version before, and tries again five times, a minute apart. Two
+    exports at a time must not go to one folder there: they could take the same number.
+
     Args:
         classifier: loaded outside any distribution strategy.
         folder: of all versions of this model; made if absent.
@@ -42,11 +50,13 @@ def export_classifier(
         provenance: where the model comes from, for `assets/model.json`.
 
     Raises:
-        RunError: the reloaded model's outputs differ from the classifier's.
+        RunError: the reloaded model's outputs differ from the classifier's, or the files cannot be uploaded.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    remote = is_remote(folder)
+    if not remote:
+        folder.mkdir(parents=True, exist_ok=True)
     # A dot in front: TF Serving looks at folders whose name is a number.
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=None if remote else folder))
     try:
         archive = keras.export.ExportArchive()
         archive.track(classifier)
@@ -60,10 +70,9 @@ def export_classifier(
         _write_description(partial, classifier, label_name, threshold, provenance)
         _compare(partial, classifier, name)
         partial.chmod(0o755)  # mkdtemp's 0700 would lock the server's user out
-        version = _rename_to_next_version(partial, folder)
-    except BaseException:
+        version = _upload_as_next_version(partial, folder) if remote else _rename_to_next_version(partial, folder)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     logging.info("Exported %s.", version)
     return version
 
@@ -109,6 +118,18 @@ def _rename_to_next_version(partial: Path, folder: Path) -> Path:
                 raise
 
 
+def _upload_as_next_version(partial: Path, folder: Path) -> Path:
+    number = max(versions(folder), default=0) + 1
+    while read_if_there(folder / str(number) / SAVED_MODEL) is not None:  # a listing that failed is one of nothing
+        number += 1
+    version = folder / str(number)
+    for file in sorted(files_under(partial), key=lambda file: (file.name == SAVED_MODEL, -file.stat().st_size)):
+        write_whole(version / file.relative_to(partial), file.read_bytes())
+    return version
+
+
 def versions(folder: Path) -> list[int]:
-    """The versions of a model that are there."""
+    """The versions of a model that are there, or begun; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
     return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())

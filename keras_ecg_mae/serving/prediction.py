@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_ecg_mae.errors import RecordingError, RunError
 from keras_ecg_mae.recordings import conform, open_recording
-from keras_ecg_mae.serving.export import MODEL_FILE, versions
+from keras_ecg_mae.serving.export import MODEL_FILE, SAVED_MODEL, versions
 from keras_ecg_mae.spec import signal_contract
+from keras_ecg_mae.storage import read_if_there
 
 BATCH_SIZE = 32
 
@@ -29,7 +30,7 @@ class ExportedModel:
     """An export, loaded.
 
     Args:
-        path: `saved_models/NAME` for its newest version, or `saved_models/NAME/VERSION`.
+        path: `saved_models/NAME` for its newest whole version, or `saved_models/NAME/VERSION`.
 
     Attributes:
         folder: of the version. label: what a positive label means. threshold: from which a probability is positive.
@@ -42,7 +43,10 @@ class ExportedModel:
         self.folder = _version_folder(path)
         description_path = self.folder / "assets" / MODEL_FILE
         try:
-            description = json.loads(description_path.read_text())
+            content = read_if_there(description_path)
+            if content is None:
+                raise FileNotFoundError("no such file")
+            description = json.loads(content)
             self.label: str = description["label"]
             self.threshold: float = description["threshold"]
             self.output: str = description["output"]
@@ -80,9 +84,10 @@ class ExportedModel:
 
 
 def _version_folder(path: Path) -> Path:
-    if (path / "saved_model.pb").exists():
+    if (path / SAVED_MODEL).exists():
         return path
-    numbers = versions(path) if path.is_dir() else []
+    # An upload that is under way, or was cut off, lacks its last file.
+    numbers = [number for number in versions(path) if (path / str(number) / SAVED_MODEL).exists()]
     if not numbers:
         raise RunError(f"{path}: Expected an export, saved_models/NAME or saved_models/NAME/VERSION. Received none.")
     return path / str(numbers[-1])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import keras
 
+from keras_ecg_mae.storage import is_remote
+
 
 class BestWeights:
     """One weights file an epoch that did better than all before it; the last two of them are kept.
@@ -38,10 +40,13 @@ class BestWeights:
         """Saves an epoch's weights, and leaves those of the best before and no others beside them."""
         if not self._writes:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self.path(epoch).with_name("partial.weights.h5")  # Keras insists on the ending
-        model.save_weights(partial)
-        os.replace(partial, self.path(epoch))
+        if is_remote(self._folder):
+            model.save_weights(self.path(epoch))
+        else:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial = self.path(epoch).with_name("partial.weights.h5")  # Keras insists on the ending
+            model.save_weights(partial)
+            os.replace(partial, self.path(epoch))
         for path in self._folder.iterdir():
             if path not in (self.path(epoch), self.path(before)):
                 path.unlink()

@@ -1,6 +1,5 @@
 """What a training resumes from."""
 
-import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +10,10 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.storage import read_if_there
 
 KEPT = 3
+LIST = "checkpoint"  # TensorFlow's name of the file that names them
 
 
 class Checkpoints:
@@ -104,14 +105,20 @@ class Checkpoints:
         whole = tuple(Path(path).name for path in self._manager.checkpoints)
         for path in self._folder.glob("ckpt-*"):
             if path.name.split(".")[0].removesuffix("_temp") not in whole:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                tf.io.gfile.rmtree(str(path)) if path.is_dir() else path.unlink()
 
     def restore(self) -> dict[str, float] | None:
         """Reads the last that is whole, and gives its places; a damaged one is named and left out.
 
         Raises:
-            RunError: there are some, all of them damaged.
+            RunError: there are some, all of them damaged or out of reach.
         """
+        # TensorFlow takes a storage that does not answer for one without checkpoints.
+        if not self._manager.checkpoints and read_if_there(self._folder / LIST) is not None:
+            raise RunError(
+                f"{self._folder / LIST}: Expected a list of checkpoints. Received one that was out of reach at first, "
+                "or is damaged: give the same command again, or remove the folder to train anew."
+            )
         if self._writes:
             self._remove_parts()
         if any(self._read(path) for path in reversed(self._manager.checkpoints)):
@@ -121,7 +128,7 @@ class Checkpoints:
         if self._manager.checkpoints:
             raise RunError(
                 f"{self._manager.directory}: Expected a whole checkpoint. Received {len(self._manager.checkpoints)}, "
-                "all damaged: remove the folder to train anew."
+                "none of which can be read: mend what keeps them from it, or remove the folder to train anew."
             )
         return None
 

@@ -1,6 +1,6 @@
 """Fine-tuning of a pretrained encoder (Sawano et al., Methods, 'Fine-tuning'), and training of the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pre
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import mark_done, read_done
+from keras_ecg_mae.storage import local_copy
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
 from keras_ecg_mae.training.loop import Trainer
@@ -32,6 +33,9 @@ from keras_ecg_mae.training.weight_rules import weight_rules
 CLASSIFIER = "classifier.keras"
 BEST_BY = "validation_loss"
 KERAS_FILE = ".keras"
+
+# Labels, probabilities and patient keys, `(recordings,)` -> PNG files by name.
+Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def finetune(
     manifest: Manifest,
     folder: Path,
     encoder: Path | None,
+    draw: Draw | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
     """Fine-tunes at every learning rate and keeps the weights of the lowest validation loss over all.
@@ -75,6 +80,8 @@ def finetune(
         manifest: the dataset.
         folder: for `classifier.keras`, and one folder a learning rate with its log, checkpoints and best weights.
         encoder: a pretrained `autoencoder.keras`, weights in the published naming, or None for random weights.
+        draw: draws figures of the validation recordings for TensorBoard whenever an epoch is the best so far.
+        callbacks: Keras callbacks, the same for every learning rate.
 
     Returns:
         What `done.json` holds: the learning rate and epoch that won, its validation loss, each rate's, and how many
@@ -103,7 +110,7 @@ def finetune(
     for trial in trials(config):
         trial_folder = folder / f"{trial.learning_rate:g}"
         results.append(
-            read_done(trial_folder) or _run(trial, config, manifest, trial_folder, encoder, strategy, callbacks)
+            read_done(trial_folder) or _run(trial, config, manifest, trial_folder, encoder, strategy, draw, callbacks)
         )
     best = min(results, key=lambda result: result["validation_loss"])
     done = {**best, "learning_rates": results, "labelled_recordings": labelled}
@@ -111,7 +118,9 @@ def finetune(
         with tf.device("CPU"):
             # In float32, whatever was trained in: evaluation and serving then compute the same on every device.
             model = _build(config, precision="float32")
-            model.load_weights(BestWeights(folder / f"{best['learning_rate']:g}", BEST_BY).path(best["epoch"]))
+            trial_folder = folder / f"{best['learning_rate']:g}"
+            with local_copy(BestWeights(trial_folder, BEST_BY).path(best["epoch"])) as file:
+                model.load_weights(file)
             model.save(folder / CLASSIFIER)
         mark_done(folder, done)
     return done
@@ -164,7 +173,8 @@ def _load_encoder(model: Classifier, path: Path, transfer: Literal["encoder", "b
 def load_autoencoder(path: Path) -> MaskedAutoencoder:
     """Reads an `autoencoder.keras`. Raises `RunError` where it is none."""
     try:
-        model = keras.models.load_model(path, compile=False)
+        with local_copy(path) as file:
+            model = keras.models.load_model(file, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: Expected an autoencoder.keras that pretraining saved. Received: {error}") from error
     if not isinstance(model, MaskedAutoencoder):
@@ -179,6 +189,7 @@ def _run(
     folder: Path,
     encoder: Path | None,
     strategy: tf.distribute.Strategy,
+    draw: Draw | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> dict[str, Any]:
     settings, mae = config.finetuning, config.mae_finetuning
@@ -189,6 +200,8 @@ def _run(
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = _build(config, config.training.precision)
+        if isinstance(model, Classifier):
+            model.encoder.rematerialize = config.training.rematerialize
         if encoder is not None:
             _load_encoder(model, encoder, settings.transfer)
         if settings.recipe == "mae":
@@ -229,13 +242,14 @@ def _run(
     predict = tf.function(lambda ecg: model(ecg, training=False), reduce_retracing=True)
 
     def validate(epoch: int, log: MetricsLog) -> dict[str, float]:
-        parts = [(predict(batch["ecg"]), batch["label"]) for batch in held_out]
-        logits, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts = [(predict(batch["ecg"]), batch["label"], batch["patient_key"]) for batch in held_out]
+        logits, labels, patients = (np.concatenate(column) for column in zip(*parts, strict=True))
         cross_entropy = np.logaddexp(0, np.where(labels == 1, -logits, logits))
-        return {
-            "validation_loss": float(np.mean(cross_entropy, dtype=np.float64)),
-            "validation_auroc": float(roc_auc_score(labels, logits)),
-        }
+        loss = float(np.mean(cross_entropy, dtype=np.float64))
+        if draw and chief and loss < best.best(log.rows)[1]:
+            for name, png in draw(labels, np.exp(-np.logaddexp(0, -logits)), patients).items():
+                log.picture(f"validation_{name}", (epoch + 1) * steps, png)
+        return {BEST_BY: loss, "validation_auroc": float(roc_auc_score(labels, logits))}
 
     best = BestWeights(folder, BEST_BY, chief)
     log = Trainer(

@@ -137,9 +137,9 @@ class Trainer:
             profiler.close()
             if self._callbacks.callbacks:
                 del self._model.optimizer
+            log.close()
             self._checkpoints.wait()
         self._callbacks.on_train_end()
-        log.close()
         self._report()
         return log
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_ecg_mae.run_folder import write_whole
+from keras_ecg_mae.storage import read_if_there
 
 
 class MetricsLog:
@@ -24,9 +25,10 @@ class MetricsLog:
     def __init__(self, folder: Path, epochs: int, writes: bool = True):
         self.path = folder / "metrics.csv"
         self.rows: list[dict[str, float]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                read = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+        content = read_if_there(self.path)
+        if content is not None:
+            table = csv.DictReader(io.StringIO(content.decode(), newline=""))
+            read = [{name: float(text) for name, text in row.items() if text} for row in table]
             self.rows = [row for row in read if row["epoch"] < epochs]
         self._writes = writes
         tensorboard = str(folder / "tensorboard")

@@ -16,6 +16,7 @@ from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
 from keras_ecg_mae.run_folder import mark_done, write_whole
 from keras_ecg_mae.spec import LEADS
+from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
 from keras_ecg_mae.training.loop import Trainer
@@ -60,8 +61,9 @@ def pretrain(
             normalize_target=model_settings.normalize_target,
             dtype=config.training.precision,
         )
+        model.encoder.rematerialize = model.decoder.rematerialize = config.training.rematerialize
         if settings.initial_weights:
-            load_published(Path(settings.initial_weights), model)
+            load_published(storage_path(settings.initial_weights), model)
         optimizer = AdamW(
             WarmupCosine(
                 scaled_rate(settings.base_learning_rate, settings.batch_size),

@@ -10,6 +10,7 @@ from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.published_weights import LICENCE_NOTE, load_autoencoder_weights, load_classifier_weights
 from keras_ecg_mae.models.state_dict import read_state_dict
+from keras_ecg_mae.storage import local_copy
 
 
 def load_published(
@@ -20,7 +21,8 @@ def load_published(
     Raises:
         RunError: the file cannot be read, or its tensors are not those of the model.
     """
-    state = read_state_dict(path)
+    with local_copy(path) as file:
+        state = read_state_dict(file)
     try:
         if isinstance(model, MaskedAutoencoder):
             accounting = load_autoencoder_weights(model, state)

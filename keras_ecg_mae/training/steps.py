@@ -37,11 +37,15 @@ def compiled_steps(
     # and have no public way to be told.
     optimizer._all_reduce_sum_gradients = list
 
+    # Of more than two summands, TensorFlow adds first whichever buffer happens to be free, so that one step from the
+    # same weights has several results. Summed in pairs it has one, if the pairs are not put together again.
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    in_pairs = tf.AggregationMethod.EXPERIMENTAL_TREE
+
     def loss_and_gradients(batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            # The replicas' gradients are added up, so each divides by the whole batch.
-            loss = tf.reduce_sum(losses(batch)) / batch_size
-        return loss, tape.gradient(loss, weights)
+        # The replicas' gradients are added up, so each divides by the whole batch.
+        loss = tf.reduce_sum(losses(batch)) / batch_size
+        return loss, tf.gradients(loss, weights, aggregation_method=in_pairs)
 
     compute = tf.function(loss_and_gradients, jit_compile=True) if xla else loss_and_gradients
 

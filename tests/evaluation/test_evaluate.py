@@ -11,9 +11,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.evaluate import Results, evaluate, format_results, read_results
+from keras_ecg_mae.evaluation.evaluate import evaluate, format_results, read_results
 from keras_ecg_mae.evaluation.metrics import auroc, youden_threshold
 from keras_ecg_mae.evaluation.predictions import read_predictions
+from keras_ecg_mae.evaluation.scoring import Results
 
 FILES = {"predictions.csv", "results.json", "results.md", "roc.png", "calibration.png"}
 Batch = dict[str, np.ndarray]

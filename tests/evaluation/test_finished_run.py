@@ -1,15 +1,17 @@
 """What a run's folder must hold to be reported on."""
 
 import hashlib
-import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.finished_run import read_finished_run
-from keras_ecg_mae.run_folder import write_json
+from keras_ecg_mae.run_folder import Made, mark_done, write_json
+from keras_ecg_mae.run_record import read_commands, record_command
 
 MakeRun = Callable[..., Path]
 
@@ -18,7 +20,9 @@ def test_a_run_is_read_with_what_traces_its_numbers(made_run: MakeRun) -> None:
     folder = made_run("vit", "--title=MAE = ViT", "--finetune_encoder=runs/a b/autoencoder.keras")
     run = read_finished_run(folder)
     assert (run.title, run.architecture, run.encoder) == ("MAE = ViT", "vit", "runs/a b/autoencoder.keras")
-    assert (run.git_revision, run.version, run.began) == ("0123abc-dirty", "0.1.0", "2026-01-02T03:04:05+00:00")
+    assert run.finetuned == Made("2026-01-02T04:04:05+00:00", "0123abc-dirty", "0.1.0")
+    assert run.evaluated == Made("2026-01-02T05:04:05+00:00", "0123abc-dirty", "0.1.0")
+    assert run.pretrained is None
     assert (run.dataset.folder, run.dataset.recordings) == ("missing/dataset1", 400)
     table = (folder / "evaluation" / "predictions.csv").read_bytes()
     assert run.predictions_sha256 == hashlib.sha256(table).hexdigest()
@@ -47,23 +51,39 @@ def test_an_evaluation_of_another_dataset_is_refused(made_run: MakeRun) -> None:
         read_finished_run(folder)
 
 
-@pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"dataset": null}'])
-def test_a_broken_description_is_named(made_run: MakeRun, broken: str) -> None:
+@pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"commands": []}', '{"commands": [{"dataset": null}]}'])
+def test_a_broken_record_is_named(made_run: MakeRun, broken: str) -> None:
     folder = made_run("run")
     (folder / "run.json").write_text(broken)
-    with pytest.raises(RunError, match=r"run.json: Expected the description of a run. Received something else"):
+    with pytest.raises(RunError, match=r"run.json: Expected the record of a run. Received something else"):
         read_finished_run(folder)
 
 
-def test_a_run_from_outside_a_checkout_has_no_revision(made_run: MakeRun) -> None:
-    folder = made_run("run")
-    description = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**description, "git_revision": None}))
-    assert read_finished_run(folder).git_revision == ""
+def test_a_later_command_does_not_hide_what_was_made_before(made_run: MakeRun) -> None:
+    folder = made_run("run", "--title=MAE")
+    (trained,) = read_commands(folder)
+    # As `train --stages=evaluate` from another checkout, without the flag file, would leave it.
+    record_command(folder, replace(trained, title="", stages=["evaluate"], git_revision="9999"))
+    made = Made(done="2026-02-03T00:00:00+00:00", git_revision=None, version="0.2.0")
+    write_json(folder / "evaluation" / "done.json", {"made": asdict(made)})
+    run = read_finished_run(folder)
+    assert run.title == "MAE"
+    assert run.finetuned == Made("2026-01-02T04:04:05+00:00", "0123abc-dirty", "0.1.0")
+    assert run.evaluated == made
 
 
-def test_what_was_trained_is_told_by_fine_tuning_and_not_by_the_last_command(made_run: MakeRun) -> None:
-    run = made_run("run", "--architecture=vit")  # as `train --stages=evaluate` without the flag file would leave it
-    write_json(run / "finetune" / "settings.json", {"architecture": "cnn", "encoder": "random"})
-    finished = read_finished_run(run)
-    assert (finished.architecture, finished.encoder) == ("cnn", "random")
+def test_a_run_is_called_anew_by_a_command_that_repeats_nothing(made_run: MakeRun) -> None:
+    folder = made_run("run", "--title=MAE")
+    (trained,) = read_commands(folder)
+    record_command(folder, replace(trained, title="Masked autoencoder"))
+    assert read_finished_run(folder).title == "Masked autoencoder"
+
+
+def test_who_pretrained_is_told_where_the_run_did(made_run: MakeRun) -> None:
+    own, other = made_run("own"), made_run("other", "--finetune_encoder=random")
+    for folder in (own, other):
+        mark_done(folder / "pretrain", {"steps": 3})
+    pretrained = read_finished_run(own).pretrained
+    assert pretrained is not None
+    assert pretrained.version == __version__
+    assert read_finished_run(other).pretrained is None

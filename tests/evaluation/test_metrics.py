@@ -216,9 +216,16 @@ def test_difference_is_delongs_on_delongs_data(column: int, difference: float, e
     result = auroc_difference(data[:, 3], data[:, column], -data[:, 2], np.arange(43))
     assert result.difference == pytest.approx(difference, abs=1e-7)
     assert result.standard_error == pytest.approx(error, abs=1e-7)
-    assert result.p_value == pytest.approx(p_value, abs=1e-9)
-    assert result.low == pytest.approx(difference - 1.959964 * error, abs=1e-6)
-    assert result.high == pytest.approx(difference + 1.959964 * error, abs=1e-6)
+    # Its p-values and intervals are of the normal distribution, ours of Student's t.
+    assert result.difference is not None
+    assert result.standard_error is not None
+    assert 2 * norm.sf(abs(result.difference) / result.standard_error) == pytest.approx(p_value, abs=1e-9)
+    freedom = slow_freedom(data[:, 3], data[:, column], -data[:, 2], np.arange(43))
+    assert 10 < freedom < 42
+    assert result.p_value == pytest.approx(2 * student_t.sf(abs(difference) / error, freedom), abs=1e-6)
+    half_width = student_t.ppf(0.975, freedom) * error
+    assert result.low == pytest.approx(difference - half_width, abs=1e-6)
+    assert result.high == pytest.approx(difference + half_width, abs=1e-6)
     assert result.undefined == ""
 
 
@@ -244,11 +251,28 @@ def slow_difference(
     return difference, sum(term * count / (count - 1) for term, count in zip(terms, counts, strict=True))
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), min_size=5, max_size=25
-    )
+def slow_freedom(labels: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray) -> float:
+    """Welch and Satterthwaite's degrees of freedom of the two classes' variances, from every pair of ECGs."""
+    positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+
+    def kernel(scores: np.ndarray) -> np.ndarray:
+        return np.heaviside(scores[positives][:, None] - scores[negatives][None, :], 0.5)
+
+    pairs = kernel(first) - kernel(second)
+    terms, scale = [], 0.0
+    for members, means in ((positives, pairs.mean(axis=1)), (negatives, pairs.mean(axis=0))):
+        sums = [(means[patients[members] == q] - pairs.mean()).sum() for q in set(patients[members].tolist())]
+        terms.append(len(sums) / (len(sums) - 1) * sum(value**2 for value in sums) / len(members) ** 2)
+        scale += terms[-1] ** 2 / (len(sums) - 1)
+    return float(sum(terms) ** 2 / scale)
+
+
+paired_records = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), min_size=5, max_size=25
 )
+
+
+@given(paired_records)
 def test_difference_equals_the_slow_formula_with_ties_and_patients(rows: list[tuple[int, int, int, int]]) -> None:
     labels, first, second, patients = (np.array(column) for column in zip(*rows, strict=True))
     result = auroc_difference(labels, first, second, patients)
@@ -267,7 +291,8 @@ def test_difference_equals_the_slow_formula_with_ties_and_patients(rows: list[tu
         return
     assert result.standard_error is not None
     assert result.standard_error**2 == pytest.approx(variance, rel=1e-9)
-    assert result.p_value == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+    freedom = slow_freedom(labels, first, second, patients)
+    assert result.p_value == pytest.approx(2 * student_t.sf(abs(difference) / np.sqrt(variance), freedom))
     assert result.low is not None
     assert result.high is not None
     assert -1 <= result.low <= difference + 1e-12
@@ -275,6 +300,21 @@ def test_difference_equals_the_slow_formula_with_ties_and_patients(rows: list[tu
     reverse = auroc_difference(labels, second, first, patients)
     assert reverse.p_value == pytest.approx(result.p_value)
     assert reverse.difference == pytest.approx(-difference, abs=1e-12)
+
+
+@settings(max_examples=200)
+@given(rows=paired_records, confidence=st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
+def test_a_difference_is_significant_exactly_where_its_interval_leaves_0_out(
+    rows: list[tuple[int, int, int, int]], confidence: float
+) -> None:
+    labels, first, second, patients = (np.array(column) for column in zip(*rows, strict=True))
+    result = auroc_difference(labels, first, second, patients, confidence)
+    assert (result.p_value is None) == (result.low is None) == (result.high is None)
+    if result.p_value is None:
+        return
+    assert result.low is not None
+    assert result.high is not None
+    assert (result.p_value < 1 - confidence) == (result.low > 0 or result.high < 0)
 
 
 def two_models(

@@ -25,9 +25,10 @@ def names(document: Document) -> list[str]:
 
 def move_to(run: Path, manifest: Manifest) -> None:
     """Makes a run one of this dataset."""
-    description = json.loads((run / "run.json").read_text())
-    description["dataset"] = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
-    (run / "run.json").write_text(json.dumps(description))
+    record = json.loads((run / "run.json").read_text())
+    (command,) = record["commands"]
+    command["dataset"] = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
+    (run / "run.json").write_text(json.dumps(record))
     (run / "evaluation" / "settings.json").write_text(json.dumps({"dataset": manifest.digest}))
 
 

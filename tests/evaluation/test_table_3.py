@@ -98,8 +98,11 @@ def test_every_column_can_be_traced(made_run: MakeRun) -> None:
     said = dict(zip(table.columns, (cell.text for cell in table.rows[0].cells), strict=True))
     assert table.rows[0].head == "MAE, trained on dataset1"
     assert said["run folder"] == str(folder)
-    assert said["git revision"] == "0123abc-dirty"
-    assert said["begun"] == "2026-01-02T03:04:05+00:00"
+    assert said["fine-tuned"] == "2026-01-02T04:04:05+00:00"
+    assert said["evaluated"] == "2026-01-02T05:04:05+00:00"
+    assert said["pretrained"] == "-"
+    details = [cell.detail for cell in table.rows[0].cells]
+    assert details[:3] == ["", *["revision 0123abc-dirty, version 0.1.0"] * 2]
     assert said["dataset"] == "missing/dataset1"
     assert said["dataset's checksum"] == columns[0].run.dataset.sha256
     assert said["SHA-256 of evaluation/predictions.csv"] == columns[0].run.predictions_sha256

@@ -14,6 +14,7 @@ import pytest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier
 from keras_ecg_mae.models.classifier import Classifier
+from keras_ecg_mae.run_folder import write_whole
 from keras_ecg_mae.serving import export as module
 from keras_ecg_mae.serving.export import export_classifier, versions
 from keras_ecg_mae.serving.prediction import ExportedModel
@@ -82,6 +83,29 @@ def test_exports_at_once_get_a_version_each(
         taken = list(threads.map(lambda partial: module._rename_to_next_version(partial, tmp_path), partials))
     assert sorted(path.name for path in taken) == [str(number) for number in range(1, 9)]
     assert {(path / "saved_model.pb").read_text() for path in taken} == {partial.name for partial in partials}
+
+
+def test_an_upload_ends_with_what_serving_needs_to_load_it(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: list[str] = []
+
+    def upload(path: Path, content: bytes) -> None:
+        write_whole(path, content)
+        uploaded.append(path.name)
+        if len(uploaded) == 7:
+            raise RunError("cut off")
+
+    monkeypatch.setattr(module, "is_remote", lambda path: True)
+    monkeypatch.setattr(module, "write_whole", upload)
+    assert export(classifier, tmp_path) == tmp_path / "1"
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert sorted(uploaded) == sorted(files)
+    assert (uploaded[0], uploaded[-1]) == ("variables.data-00000-of-00001", "saved_model.pb")
+    with pytest.raises(RunError, match="cut off"):
+        export(classifier, tmp_path)
+    assert versions(tmp_path) == [1, 2]
+    assert ExportedModel(tmp_path).folder == tmp_path / "1"
 
 
 def test_the_output_is_called_after_the_label(classifier: Classifier, tmp_path: Path) -> None:
