@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -53,18 +54,29 @@ def now() -> str:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Writes a file so that it is there whole or not at all."""
+    """Writes a file so that it is there whole or not at all. Raises `RunError` where it cannot."""
     data = content.encode() if isinstance(content, str) else content
     if is_remote(path):
         write_remote(path, data)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes a file. Raises `RunError` where it cannot be, as on a full disk."""
     try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())  # HDF5's is of several lines
+        raise RunError(f"{path}: Expected to write this file. Received: {reason}.") from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from keras_ecg_mae.run_folder import writing
 from keras_ecg_mae.storage import is_remote
 
 
@@ -37,16 +38,24 @@ class BestWeights:
         return self._folder / f"{epoch:05d}.weights.h5"
 
     def keep(self, model: keras.Model, epoch: int, before: int) -> None:
-        """Saves an epoch's weights, and leaves those of the best before and no others beside them."""
+        """Saves an epoch's weights, and leaves those of the best before and no others beside them.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         if not self._writes:
             return
-        if is_remote(self._folder):
-            model.save_weights(self.path(epoch))
-        else:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial = self.path(epoch).with_name("partial.weights.h5")  # Keras insists on the ending
-            model.save_weights(partial)
-            os.replace(partial, self.path(epoch))
+        with writing(self.path(epoch)):
+            if is_remote(self._folder):
+                model.save_weights(self.path(epoch))
+            else:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                partial = self.path(epoch).with_name("partial.weights.h5")  # Keras insists on the ending
+                try:
+                    model.save_weights(partial)
+                    os.replace(partial, self.path(epoch))
+                finally:
+                    partial.unlink(missing_ok=True)
         for path in self._folder.iterdir():
             if path not in (self.path(epoch), self.path(before)):
                 path.unlink()

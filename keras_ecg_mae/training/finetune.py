@@ -19,7 +19,7 @@ from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pretrained_encoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.run_folder import mark_done, read_done
+from keras_ecg_mae.run_folder import mark_done, read_done, writing
 from keras_ecg_mae.storage import local_copy
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
@@ -121,7 +121,8 @@ def finetune(
             trial_folder = folder / f"{best['learning_rate']:g}"
             with local_copy(BestWeights(trial_folder, BEST_BY).path(best["epoch"])) as file:
                 model.load_weights(file)
-            model.save(folder / CLASSIFIER)
+            with writing(folder / CLASSIFIER):
+                model.save(folder / CLASSIFIER)
         mark_done(folder, done)
     return done
 

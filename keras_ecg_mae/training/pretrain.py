@@ -14,7 +14,7 @@ from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch,
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_errors, reconstruction_loss
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
-from keras_ecg_mae.run_folder import mark_done, write_whole
+from keras_ecg_mae.run_folder import mark_done, write_whole, writing
 from keras_ecg_mae.spec import LEADS
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.best_weights import BestWeights
@@ -152,7 +152,8 @@ def pretrain(
         **{name: value for name, value in log.rows[-1].items() if name.startswith("validation_")},
     }
     if chief:
-        model.save(folder / AUTOENCODER)
+        with writing(folder / AUTOENCODER):
+            model.save(folder / AUTOENCODER)
         mark_done(folder, result)
     return result
 

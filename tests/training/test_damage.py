@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.run_folder import write_whole
 from keras_ecg_mae.training.checkpoints import Checkpoints
 
 
@@ -53,6 +54,15 @@ def test_a_full_disk_is_named_and_what_was_saved_is_kept(small_disk: Path) -> No
     again.save(done=3)
     again.wait()
     assert again.restore() == {"done": 3.0}
+
+
+def test_a_file_that_finds_the_disk_full_stays_as_it_was(small_disk: Path) -> None:
+    (small_disk / "something else").write_bytes(b"0" * 800_000)
+    write_whole(small_disk / "metrics.csv", "before")
+    with pytest.raises(RunError, match=r"metrics.csv: Expected to write this file. Received: No space left"):
+        write_whole(small_disk / "metrics.csv", "0" * 300_000)
+    assert (small_disk / "metrics.csv").read_text() == "before"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["metrics.csv", "something else"]
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
