@@ -59,8 +59,9 @@ def test_the_same_steps_give_the_same_bits() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"accumulation": 4}], ids=["whole", "in four parts"])
-@pytest.mark.parametrize("make", [classifier, autoencoder])
+@pytest.mark.parametrize(
+    ("make", "settings"), [(autoencoder, {}), (classifier, {"accumulation": 4})], ids=["whole", "in four parts"]
+)
 def test_gradients_are_the_same_when_blocks_are_computed_again(make: Any, settings: dict[str, int]) -> None:
     model, losses = make()
     kept = moments(model, losses, 1, **settings)
