@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python -m keras_ecg_mae.train --flagfile=pipelines/demo.flags
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

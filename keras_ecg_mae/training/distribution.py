@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import tensorflow as tf
-from absl import logging
 
 from keras_ecg_mae.errors import ConfigError
 
@@ -38,12 +37,6 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             strategy = tf.distribute.MirroredStrategy(devices)
         else:
             strategy = tf.distribute.OneDeviceStrategy(devices[0])
-    logging.info(
-        "Training on %d replica(s) of %d worker(s): %s.",
-        strategy.num_replicas_in_sync,
-        max(workers, 1),
-        type(strategy).__name__,
-    )
     return strategy
 
 

@@ -147,6 +147,13 @@ class Trainer:
         return {"done_steps": self._done, "loss_sum": self._loss_sum, "norm_sum": self._norm_sum}
 
     def _restore(self) -> None:
+        logging.info(
+            "%s on %d replica(s) of %d worker(s): %s.",
+            self._title,
+            self._strategy.num_replicas_in_sync,
+            worker_count(self._strategy),
+            type(self._strategy).__name__,
+        )
         place = self._checkpoints.restore()
         if place is not None:
             self._done, self._loss_sum, self._norm_sum = int(place["done_steps"]), place["loss_sum"], place["norm_sum"]
