@@ -18,6 +18,7 @@ from keras_ecg_mae.storage import files_under, is_remote, read_if_there, write_r
 SETTINGS = "settings.json"
 DONE = "done.json"
 MADE = "made"
+PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     if is_remote(path):
         write_remote(path, data)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -119,7 +120,7 @@ def expect_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _begun(folder: Path) -> bool:
-    return any(path != folder / SETTINGS for path in files_under(folder))
+    return any(path.name != SETTINGS and not path.name.endswith(PARTIAL) for path in files_under(folder))
 
 
 def mark_done(folder: Path, result: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, STAGES, Config, Section
+from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, STAGES, TRAINED_STAGES, Config, Section
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch, verify
 from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
@@ -23,7 +23,7 @@ from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, re
 from keras_ecg_mae.run_record import Dataset, expect_dataset, read_commands, record_command, this_command
 from keras_ecg_mae.serving.export import export_classifier
 from keras_ecg_mae.storage import is_remote, local_copy, storage_path
-from keras_ecg_mae.training.distribution import worker_lost
+from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
 from keras_ecg_mae.training.finetune import CLASSIFIER, check_labels, finetune
 from keras_ecg_mae.training.pretrain import AUTOENCODER, pretrain
 
@@ -86,16 +86,13 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
     try:
         return _STAGES[stage](config, manifest, folder)
     except tf.errors.OpError as error:
-        received = next((line for line in error.message.splitlines() if line and "Graph execution" not in line), "")
-        if worker_lost(error):
-            raise PreemptedError(
-                f"{folder}: another worker has gone; the same command goes on. ({received})"
-            ) from error
+        if stage in TRAINED_STAGES and worker_lost(make_strategy(config.training.strategy), error):
+            raise PreemptedError(lost_worker(error)) from error
         verify(manifest)  # names the shard, where one is the reason
         remedy = ""
         if isinstance(error, tf.errors.ResourceExhaustedError):
             remedy = " For less memory, raise --accumulation or lower the batch size."
-        raise RunError(f"{folder}: Expected to compute. Received: {received}.{remedy}") from error
+        raise RunError(f"{folder}: Expected to compute. Received: {reason(error)}.{remedy}") from error
 
 
 def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[str, Any]:
@@ -134,10 +131,6 @@ def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[s
 def _without(section: Section, *idle: str) -> dict[str, Any]:
     """A section's settings but for those that decide nothing here."""
     return {name: value for name, value in vars(section).items() if name not in idle}
-
-
-def _pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-    return pretrain(config, manifest, folder)
 
 
 def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
@@ -233,7 +226,7 @@ def _export(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
     return done
 
 
-_STAGES = {"pretrain": _pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": _export}
+_STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": _export}
 
 
 def summary(config: Config, manifest: Manifest) -> str:

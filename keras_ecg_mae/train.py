@@ -29,11 +29,9 @@ def main(config: Config, _: list[str]) -> int:
     verify(manifest)
     begin_run(config, manifest, chief)
     for stage in config.training.stages:
-        if stage in TRAINED_STAGES:
+        if chief or stage in TRAINED_STAGES:
             run_stage(stage, config, manifest, chief)
-            agreed(strategy, [0])  # nobody reads what the chief is still writing
-        elif chief:
-            run_stage(stage, config, manifest)
+        agreed(strategy, [0])  # nobody reads what the chief is still writing, or is done before it is
     if chief:
         sys.stdout.write(summary(config, manifest))
     return 0

@@ -26,11 +26,11 @@ pytestmark = pytest.mark.slow
 
 TINY = [
     "--size=tiny",
-    "--pretrain_epochs=6",
+    "--pretrain_epochs=3",
     "--pretrain_warmup_epochs=1",
     "--pretrain_batch_size=16",
     "--pretrain_validation_epochs=2",
-    "--finetune_epochs=2",
+    "--finetune_epochs=1",
     "--finetune_batch_size=16",
     "--finetune_learning_rates=1e-3",
     "--checkpoint_minutes=0",
@@ -133,12 +133,6 @@ def test_a_killed_run_on_s3_ends_as_the_local_one(
     ]
     assert answers[0] == answers[1]
     assert len(answers[0].splitlines()) == 5
-
-    again, errors = run(*train, *TINY)
-    assert again == output
-    assert "begins" not in errors
-    evaluated, _ = run("-m", "keras_ecg_mae.evaluate", f"--dataset={simulated.folder}", f"--run={remote}")
-    assert f"{remote}/evaluation" in evaluated
     run("-m", "keras_ecg_mae.report", f"--report_output={tmp_path / 'report'}", remote)
     assert remote in (tmp_path / "report" / "report.md").read_text()
 

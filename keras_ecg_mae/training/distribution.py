@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import tensorflow as tf
 
-from keras_ecg_mae.errors import ConfigError
+from keras_ecg_mae.errors import ConfigError, PreemptedError
 
 
 @lru_cache(maxsize=1)  # workers can be connected once in a process
@@ -22,6 +23,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
     Raises:
         ConfigError: TF_CONFIG is not as TensorFlow's guide to multi-worker training describes it.
+        PreemptedError: the other workers cannot be met.
     """
     workers = _workers()
     if name == "multi_worker" or (name == "auto" and workers > 1):
@@ -29,7 +31,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             raise ConfigError(
                 "Expected the environment variable TF_CONFIG with --strategy=multi_worker. Received none."
             )
-        strategy: tf.distribute.Strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with _together():
+            strategy: tf.distribute.Strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         gpus = tf.config.list_logical_devices("GPU")
         devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
@@ -69,11 +72,16 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def agreed(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[float]:
-    """The sums of the workers' values, the same for all of them. Each waits for the others."""
+    """The sums of the workers' values, the same for all of them. Each waits for the others.
+
+    Raises:
+        PreemptedError: another worker has gone.
+    """
     workers = worker_count(strategy)
     if workers == 1:
         return list(values)
-    total = _summed(strategy)(tf.constant(values, tf.float32))
+    with _together():
+        total = _summed(strategy)(tf.constant(values, tf.float64)).numpy()
     return [float(value) * workers / strategy.num_replicas_in_sync for value in total]
 
 
@@ -81,16 +89,39 @@ def agreed(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[fl
 def _summed(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     """A compiled function: this worker's numbers -> their sums over all replicas."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64)])
     def summed(values: tf.Tensor) -> tf.Tensor:
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: values), axis=None)
 
     return summed
 
 
-def worker_lost(error: tf.errors.OpError) -> bool:
-    """Whether a computation failed because another worker no longer answers."""
+@contextmanager
+def _together() -> Iterator[None]:
+    """Around what fails only when another worker does not answer."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise PreemptedError(lost_worker(error)) from error
+
+
+def lost_worker(error: tf.errors.OpError) -> str:
+    """What to say where a computation failed because another worker no longer answers."""
+    return f"Another worker does not answer; the same command goes on. ({reason(error)})"
+
+
+def worker_lost(strategy: tf.distribute.Strategy, error: tf.errors.OpError) -> bool:
+    """Whether a computation failed because another worker no longer answers, not for a reason of this one's own."""
+    own = (tf.errors.ResourceExhaustedError, tf.errors.DataLossError, tf.errors.NotFoundError)
+    if worker_count(strategy) == 1 or isinstance(error, own):
+        return False
     return isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError) or "ollective" in error.message
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """TensorFlow's first line that says something."""
+    lines = [line for line in error.message.splitlines() if line and "Graph execution error" not in line]
+    return lines[0] if lines else type(error).__name__
 
 
 def check_batch(flag: str, batch_size: int, strategy: tf.distribute.Strategy, accumulation: int) -> None:

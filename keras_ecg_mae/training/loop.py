@@ -116,7 +116,7 @@ class Trainer:
         batches = iter(
             self._strategy.distribute_datasets_from_function(lambda context: self._shares(context, first, first_step))
         )
-        profiler = ProfilerWindow(self._folder / "tensorboard", self._settings.profile_steps if self._chief else 0)
+        profiler = ProfilerWindow(self._folder / "tensorboard", self._settings.profile_steps, self._chief)
         self._began = self._saved = time.monotonic()
         self._model.stop_training = False
         if self._callbacks.callbacks:
@@ -220,13 +220,14 @@ class Trainer:
     def _add(self, epoch: int, measured: dict[str, np.ndarray]) -> None:
         """Adds the steps of a call to the epoch's sums, one by one: the sums are then the same however they came."""
         for loss, norm in zip(measured["losses"].tolist(), measured["gradient_norms"].tolist(), strict=True):
-            if not math.isfinite(loss):
-                self._refuse(epoch, loss)
+            # A norm that is not finite has spoilt the weights, and would show in the next step's loss only.
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._refuse(epoch, loss, norm)
             self._loss_sum += loss
             self._norm_sum += norm
             self._done += 1
 
-    def _refuse(self, epoch: int, loss: float) -> None:
+    def _refuse(self, epoch: int, loss: float, norm: float) -> None:
         step = self._done - epoch * self._steps_per_epoch
         batch = next(iter(self._batches_from(epoch, step, 1, range(1))))
         peaks = np.abs(batch["ecg"].numpy()).max(axis=(1, 2))
@@ -237,9 +238,10 @@ class Trainer:
         if self._chief:
             write_whole(self._folder / NOT_FINITE, "\n".join([*lines, ""]))
         raise RunError(
-            f"{self._folder}: Expected a finite loss. Received {loss} in step {self._done} (epoch {epoch}), whose "
-            f"{len(records)} recordings {NOT_FINITE} lists, the largest amplitude first ({records[order[0]]}: "
-            f"{peaks[order[0]]:g} mV). The last checkpoint is kept; try a lower learning rate or float32."
+            f"{self._folder}: Expected a finite loss and gradient. Received the loss {loss:g} and the norm {norm:g} in "
+            f"step {self._done} (epoch {epoch}), whose {len(records)} recordings {NOT_FINITE} lists, the largest "
+            f"amplitude first ({records[order[0]]}: {peaks[order[0]]:g} mV). The last checkpoint is kept; try a lower "
+            "learning rate or float32."
         )
 
     def _end_epoch(self, epoch: int, scalars: dict[str, float], log: MetricsLog, preemption: Preemption) -> None:
@@ -270,6 +272,7 @@ class Trainer:
 
     def _end_early(self, where: str) -> None:
         self._checkpoints.wait()
+        agreed(self._strategy, [0])  # a scheduler may end all with the first that leaves: the checkpoint comes first
         raise PreemptedError(f"{self._title} is saved {where}; the same command goes on from there.")
 
     def _report(self) -> None:

@@ -46,7 +46,8 @@ class MetricsLog:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
-            writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
+            # Every digit: what is the best epoch is read from here when the training is resumed.
+            writer.writerow({name: repr(float(value)) for name, value in row.items()})
         write_whole(self.path, text.getvalue())
         with self._writer.as_default(step=step):
             for name, value in self.rows[-1].items():

@@ -148,8 +148,8 @@ def pretrain(
     result = {
         "encoder_weights": encoder_weights,
         "decoder_weights": decoder_weights,
-        "steps": settings.epochs * steps,
-        **{name: value for name, value in log.rows[-1].items() if name.startswith("validation_")},
+        "steps": int(log.rows[-1]["step"]),
+        **{name: value for row in log.rows for name, value in row.items() if name.startswith("validation_")},
     }
     if chief:
         with writing(folder / AUTOENCODER):

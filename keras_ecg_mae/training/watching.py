@@ -69,15 +69,17 @@ class ProfilerWindow:
     Args:
         folder: TensorBoard's.
         steps: how many to record; 0 for none.
+        records: whether this process does; the others of several workers count along, to take the same steps a call.
     """
 
-    def __init__(self, folder: Path, steps: int):
-        self._folder, self._left, self._open = folder, steps, False
+    def __init__(self, folder: Path, steps: int, records: bool = True):
+        self._folder, self._left, self._records, self._open = folder, steps, records, False
 
     def before(self, count: int) -> int:
         """Before a call of at most `count` steps: how many of them it should be."""
         if self._left and not self._open:
-            tf.profiler.experimental.start(str(self._folder))
+            if self._records:
+                tf.profiler.experimental.start(str(self._folder))
             self._open = True
         return min(count, self._left) if self._open else count
 
@@ -91,7 +93,8 @@ class ProfilerWindow:
     def close(self) -> None:
         """Ends the recording where it is open."""
         if self._open:
-            tf.profiler.experimental.stop()
+            if self._records:
+                tf.profiler.experimental.stop()
             self._left, self._open = 0, False
 
 

@@ -65,6 +65,32 @@ def test_a_file_that_finds_the_disk_full_stays_as_it_was(small_disk: Path) -> No
     assert sorted(path.name for path in small_disk.iterdir()) == ["metrics.csv", "something else"]
 
 
+@pytest.mark.parametrize("content", [None, b"", b"not a list"], ids=["missing", "empty", "garbled"])
+def test_checkpoints_are_found_without_their_list(tmp_path: Path, content: bytes | None) -> None:
+    model, optimizer = model_of(3_000)
+    checkpoints = Checkpoints(tmp_path, model, optimizer, {"done": 0})
+    for done in (1, 2):
+        checkpoints.save(done=done)
+    checkpoints.wait()
+    (tmp_path / "checkpoint").unlink()
+    if content is not None:
+        (tmp_path / "checkpoint").write_bytes(content)
+    again = Checkpoints(tmp_path, model, optimizer, {"done": 0})
+    assert again.restore() == {"done": 2.0}
+    for done in (3, 4):
+        again.save(done=done)
+    again.wait()
+    assert [path.name for path in sorted(tmp_path.glob("*.index"))] == ["ckpt-2.index", "ckpt-3.index", "ckpt-4.index"]
+
+
+def test_a_list_of_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-7"\n')
+    with pytest.raises(
+        RunError, match=r"checkpoint: Expected the checkpoints it lists. Received none: bring them back"
+    ):
+        Checkpoints(tmp_path, *model_of(3_000), {"done": 0})
+
+
 def test_a_flipped_bit_in_a_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, optimizer = model_of(3_000)
     checkpoints = Checkpoints(tmp_path, model, optimizer, {"done": 0})

@@ -95,9 +95,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_lists_the_recordings(
 ) -> None:
     pretraining = replace(tiny_config.pretraining, base_learning_rate=1e30, warmup_epochs=0)
     training = replace(tiny_config.training, checkpoint_minutes=10)
-    message = (
-        r"Received nan in step 1 \(epoch 0\), whose 8 recordings not_finite.csv lists, the largest amplitude first"
-    )
+    message = r"Received the loss nan and the norm nan in step 1 \(epoch 0\), whose 8 recordings not_finite.csv lists"
     with pytest.raises(RunError, match=message):
         pretrain(replace(tiny_config, pretraining=pretraining, training=training), simulated, tmp_path)
     assert not (tmp_path / "checkpoints").exists()

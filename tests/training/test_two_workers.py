@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,26 @@ def test_two_workers_pretrain_as_one_does(tiny_config: Config, simulated: Manife
     assert [row["step"] for row in two] == [4, 8, 12, 16, 20]
     for column, rel in (("loss", 1e-5), ("gradient_norm", 1e-5), ("validation_error", 1e-4)):
         assert [row[column] for row in two] == pytest.approx([row[column] for row in one], rel=rel)
+
+
+@pytest.mark.slow
+def test_when_a_worker_is_killed_the_other_ends_to_be_started_again(simulated: Manifest, tmp_path: Path) -> None:
+    # Profiled: that must not let the workers take different numbers of steps a call.
+    script = f"""
+import runpy, sys
+sys.argv = ["train", "--dataset={simulated.folder}", "--run={tmp_path / "run"}", "--size=tiny", "--stages=pretrain",
+            "--pretrain_batch_size=8", "--pretrain_epochs=1000", "--profile_steps=5"]
+runpy.run_module("keras_ecg_mae.train", run_name="__main__")
+"""
+    addresses = free_addresses(2)
+    workers = [start_worker(addresses, index, script) for index in (0, 1)]
+    while len(MetricsLog(tmp_path / "run" / "pretrain", 1000, writes=False).rows) < 3 and workers[0].poll() is None:
+        time.sleep(0.5)
+    workers[1].kill()
+    _, errors = workers[0].communicate(timeout=300)
+    assert workers[0].returncode == 75, errors[-3000:]
+    assert "preempted: Another worker does not answer; the same command goes on." in errors
+    workers[1].communicate()
 
 
 @pytest.mark.parametrize(
