@@ -33,7 +33,7 @@ bazel: $(INSTALLED)
 
 # Keeps every pin that still fits; delete constraints.txt first to take the newest of everything.
 constraints: $(UV)
-	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra cuda --extra dev \
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra cuda --extra beam --extra serving --extra dev \
 	  --no-annotate --no-emit-index-url --custom-compile-command "make constraints" --output-file constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt | $(UV)

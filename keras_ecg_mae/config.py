@@ -84,6 +84,21 @@ class Simulation(Section):
 
 
 @dataclass(frozen=True)
+class Signal(Section):
+    """What arrays (CSV, NumPy, MATLAB, HDF5) often leave unsaid; a file that says it itself is believed over this."""
+
+    PREFIX: ClassVar[str] = "signal_"
+    TITLE: ClassVar[str] = "Files that do not say it of themselves (prepare, predict, inspect)"
+
+    sampling_rate_hz: float = setting(0.0, "Sampling rate of files that do not state theirs; 0: refuse them.")
+    unit: Literal["", "mV", "uV", "V"] = setting("", "Unit of files that do not state theirs; empty: refuse them.")
+    leads: tuple[str, ...] = setting((), "Leads, in their order, of files that do not name theirs; empty: refuse them.")
+
+    def check(self) -> None:
+        self.expect("sampling_rate_hz", self.sampling_rate_hz >= 0, "to be 0 or more")
+
+
+@dataclass(frozen=True)
 class Cohort(Section):
     TITLE: ClassVar[str] = "Recordings, labels and split (simulate, prepare)"
 
@@ -327,6 +342,7 @@ class Config:
     """Every setting of a command. Each command uses the sections it names."""
 
     simulation: Simulation = Simulation()
+    signal: Signal = Signal()
     cohort: Cohort = Cohort()
     model: Model = Model()
     training: Training = Training()

@@ -45,6 +45,7 @@ REASONS: dict[str, str] = {
     "missing": "the file does not exist",
     "outside_root": "the path leaves the folder of recordings",
     "unknown_format": "no reader knows the file's content",
+    "unsafe": "the file would do more than hold data: entities, outside references, or sizes past all reason",
     "malformed": "the file breaks its format",
     "truncated": "the file holds fewer samples than its header promises",
     "sampling_rate": "the sampling rate is missing, zero or out of range",

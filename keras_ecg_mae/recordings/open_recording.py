@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.wfdb_reader import is_wfdb, read_wfdb
@@ -16,23 +17,27 @@ class Reader:
     Attributes:
         format: as `Recording.format` and messages name it.
         recognizes: looks at the content, cheaply, and raises nothing.
-        read: decodes, and raises nothing but `RecordingError`.
+        read: decodes, and raises nothing but `RecordingError`. The settings say what such files may leave unsaid;
+            formats that describe themselves take no notice of them.
     """
 
     format: str
     recognizes: Callable[[str], bool]
-    read: Callable[[str], Recording]
+    read: Callable[[str, Signal], Recording]
 
 
 # Asked in this order; the first that recognizes the content reads it.
-READERS: tuple[Reader, ...] = (Reader("WFDB (a .hea header beside the samples)", is_wfdb, read_wfdb),)
+READERS: tuple[Reader, ...] = (
+    Reader("WFDB (a .hea header beside the samples)", is_wfdb, lambda path, _: read_wfdb(path)),
+)
 
 
-def open_recording(path: str | os.PathLike[str]) -> Recording:
+def open_recording(path: str | os.PathLike[str], signal: Signal = Signal()) -> Recording:
     """Reads a recording, whichever known format it is in.
 
     Args:
         path: the file. A WFDB record also goes by its name without an extension.
+        signal: sampling rate, unit and leads of files that do not state theirs.
 
     Raises:
         RecordingError: nothing is there, no reader knows it, or its reader refuses it.
@@ -40,7 +45,7 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     path = os.fspath(path)
     for reader in READERS:
         if reader.recognizes(path):
-            return reader.read(path)
+            return reader.read(path, signal)
     if not os.path.exists(path):
         raise RecordingError(path, "missing", "Expected a recording at this path. Received none.")
     if not os.path.isfile(path):
