@@ -47,7 +47,7 @@ class MetricsLog:
         writer.writeheader()
         for row in self.rows:
             # Every digit: what is the best epoch is read from here when the training is resumed.
-            writer.writerow({name: repr(float(value)) for name, value in row.items()})
+            writer.writerow({name: repr(float(value)).removesuffix(".0") for name, value in row.items()})
         write_whole(self.path, text.getvalue())
         with self._writer.as_default(step=step):
             for name, value in self.rows[-1].items():
