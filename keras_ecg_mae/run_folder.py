@@ -1,5 +1,6 @@
 """A run folder, on a disk or in cloud storage: what a stage was asked to do, and the mark that it is done."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from keras_ecg_mae.storage import files_under, is_remote, read_if_there, write_r
 SETTINGS = "settings.json"
 DONE = "done.json"
 MADE = "made"
+LOCK = ".lock"
 PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
 
 
@@ -68,6 +70,33 @@ def write_whole(path: Path, content: bytes | str) -> None:
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Around what must not go on twice in a run folder at a time. A killed process leaves nothing locked.
+
+    In cloud storage, which knows no locks, nobody is kept out.
+
+    Raises:
+        RunError: another process, on this machine or another that shares the disk, is at it.
+    """
+    if is_remote(folder):
+        yield
+        return
+    path = folder / LOCK
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{folder}: Expected a run that nobody is at. Received one that another process is training: wait for "
+                "its end, or give another --run."
+            ) from error
+        yield
 
 
 @contextmanager

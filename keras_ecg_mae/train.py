@@ -8,6 +8,7 @@ Several machines train together when each runs this command with its own TF_CONF
 """
 
 import sys
+from contextlib import nullcontext
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import TRAINED_STAGES, Config
@@ -18,7 +19,9 @@ SECTIONS = ["model", "training", "pretraining", "finetuning", "evaluation", "exp
 def main(config: Config, _: list[str]) -> int:
     """Runs `--stages` and prints what came of them."""
     from keras_ecg_mae.dataset import read_manifest, verify
+    from keras_ecg_mae.run_folder import alone
     from keras_ecg_mae.stages import begin_run, run_stage, summary
+    from keras_ecg_mae.storage import storage_path
     from keras_ecg_mae.training.distribution import agreed, is_chief, let_memory_grow, make_strategy
 
     config.training.require("dataset", "run")
@@ -28,10 +31,11 @@ def main(config: Config, _: list[str]) -> int:
     manifest = read_manifest(config.training.dataset)
     verify(manifest)
     begin_run(config, manifest, chief)
-    for stage in config.training.stages:
-        if chief or stage in TRAINED_STAGES:
-            run_stage(stage, config, manifest, chief)
-        agreed(strategy, [0])  # nobody reads what the chief is still writing, or is done before it is
+    with alone(storage_path(config.training.run)) if chief else nullcontext():
+        for stage in config.training.stages:
+            if chief or stage in TRAINED_STAGES:
+                run_stage(stage, config, manifest, chief)
+            agreed(strategy, [0])  # nobody reads what the chief is still writing, or is done before it is
     if chief:
         sys.stdout.write(summary(config, manifest))
     return 0

@@ -1,6 +1,7 @@
 """The run folder: whole files, stages that refuse other settings, marks of what is done."""
 
 import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, read_made, write_whole
+from keras_ecg_mae.run_folder import alone, enter_stage, expect_settings, mark_done, read_done, read_made, write_whole
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -18,6 +19,25 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
         write_whole(path, 7)  # type: ignore[arg-type]  # the failure under test
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_run_has_one_process_at_a_time_and_a_killed_one_does_not_count(tmp_path: Path) -> None:
+    holds = (
+        "import sys, pathlib, time; from keras_ecg_mae.run_folder import alone\nwith alone(pathlib.Path(sys.argv[1])):"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{holds}\n print(flush=True); time.sleep(600)", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    with pytest.raises(RunError, match="another process is training"), alone(tmp_path / "run"):
+        pass
+    other.kill()
+    other.communicate()
+    with alone(tmp_path / "run"):
+        pass
 
 
 def test_a_stage_goes_on_under_the_same_settings(tmp_path: Path) -> None:
