@@ -5,14 +5,16 @@ The samples are not filtered beyond what resampling asks for: normalisation belo
 
 import math
 import re
+import sys
+from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
-from scipy.signal import firwin, resample_poly
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.polyphase import FILTER_REACH, polyphase
 from keras_ecg_mae.recordings.quality import check_amplitude, check_flat_leads
 from keras_ecg_mae.recordings.recording import Recording
 
@@ -22,11 +24,6 @@ LOWEST_SAMPLING_RATE_HZ = 100
 HIGHEST_SAMPLING_RATE_HZ = 10_000
 # Every whole rate up to 10 kHz is met exactly; any other drifts by less than half a sample in 10 s.
 LARGEST_DENOMINATOR = 10_000
-# The resampling filter reaches 20 periods of the slower rate to either side. With the Kaiser window's beta of 8 it
-# passes 87% of the slower rate's band (218 Hz of 250; a diagnostic ECG needs 150) and damps by 80 dB from 113% on:
-# 3 mV leave less than half a microvolt, half a stored unit. scipy's defaults (10 and 5) leave a part in a thousand.
-FILTER_REACH = 20
-FILTER_BETA = 8.0
 
 # Einthoven: II = I + III. Goldberger: each augmented lead is an electrode against the mean of the other two. So all six
 # limb leads are combinations of I and II (Malmivuo and Plonsey, Bioelectromagnetism, 1995, chapter 15), and any two of
@@ -83,8 +80,12 @@ def lead_name(name: str) -> str | None:
     return LEAD_NAMES.get(LEAD_PREFIX.sub("", name.strip()).lower())
 
 
-def lead_rows(recording: Recording) -> dict[str, int]:
-    """The row of each of the contract's leads that the recording holds, in the contract's order."""
+def known_lead_rows(recording: Recording) -> dict[str, int]:
+    """The row of each of the contract's leads that the recording holds, in the contract's order.
+
+    Raises:
+        RecordingError: `leads`, one is named twice.
+    """
     rows: dict[str, int] = {}
     for row, name in enumerate(recording.leads):
         lead = lead_name(name)
@@ -92,7 +93,12 @@ def lead_rows(recording: Recording) -> dict[str, int]:
             raise RecordingError(recording.path, "leads", f"Expected each lead once. Received lead {lead} twice.")
         if lead is not None:
             rows[lead] = row
-    rows = {lead: rows[lead] for lead in spec.LEADS if lead in rows}
+    return {lead: rows[lead] for lead in spec.LEADS if lead in rows}
+
+
+def lead_rows(recording: Recording) -> dict[str, int]:
+    """As `known_lead_rows`, where all twelve leads follow from them. Raises `RecordingError` `leads` elsewhere."""
+    rows = known_lead_rows(recording)
     missing = [lead for lead in spec.LEADS if lead not in rows and lead not in LIMB_LEADS]
     if missing or sum(lead in LIMB_LEADS for lead in rows) < 2:
         raise RecordingError(
@@ -108,16 +114,23 @@ def lead_rows(recording: Recording) -> dict[str, int]:
 def derive_limb_leads(ecg_mv: np.ndarray, leads: tuple[str, ...]) -> np.ndarray:
     """All twelve leads, `(12, samples)`, from `ecg_mv` `(leads, samples)`; leads that are there stay as they are."""
     present = [lead for lead in LIMB_LEADS if lead in leads][:2]
-    basis = np.array([LIMB_LEADS[lead] for lead in present])
     pair_mv = ecg_mv[[leads.index(lead) for lead in present]]
-    rows = []
-    for lead in spec.LEADS:
-        if lead in leads:
-            rows.append(ecg_mv[leads.index(lead)])
-        else:
-            first, second = np.linalg.solve(basis.T, LIMB_LEADS[lead])
-            rows.append(first * pair_mv[0] + second * pair_mv[1])
-    return np.stack(rows)
+    return np.stack(
+        [ecg_mv[leads.index(lead)] if lead in leads else limb_lead(lead, present, pair_mv) for lead in spec.LEADS]
+    )
+
+
+def limb_lead(lead: str, present: Sequence[str], pair_mv: np.ndarray) -> np.ndarray:
+    """A limb lead, `(samples,)`, from two others: their names and `pair_mv` `(2, samples)`."""
+    first, second = _limb_lead_weights(lead, *present)
+    derived: np.ndarray = first * pair_mv[0] + second * pair_mv[1]
+    return derived
+
+
+@cache
+def _limb_lead_weights(lead: str, *present: str) -> tuple[float, float]:
+    first, second = np.linalg.solve(np.array([LIMB_LEADS[name] for name in present]).T, LIMB_LEADS[lead])
+    return float(first), float(second)
 
 
 def resampling_ratio(recording: Recording) -> Fraction:
@@ -136,15 +149,21 @@ def window(recording: Recording, ratio: Fraction, long_recordings: str) -> tuple
     """Where the 10 s to take start and how many samples they have, both as recorded."""
     samples = recording.ecg_mv.shape[1]
     seconds = samples / recording.sampling_rate_hz
-    # The last of 5000 samples must not lie past the last recorded one.
-    length = math.floor((spec.SAMPLES - 1) / ratio) + 1
+    start, length = ten_seconds(samples, ratio, long_recordings)
     if samples < length:
         raise RecordingError(
             recording.path, "too_short", f"Expected at least {spec.DURATION_S:g} s. Received {seconds:.3f} s."
         )
     if long_recordings == "refuse" and samples > math.ceil(spec.SAMPLES / ratio):
         raise RecordingError(recording.path, "too_long", f"Expected {spec.DURATION_S:g} s. Received {seconds:.3f} s.")
-    return ((samples - length) // 2 if long_recordings == "middle" else 0), length
+    return start, length
+
+
+def ten_seconds(samples: int, ratio: Fraction | float, long_recordings: str) -> tuple[int, int]:
+    """Where the 10 s to take of so many samples start, and how many they should have, at 500 Hz over `ratio`."""
+    # The last of 5000 samples must not lie past the last recorded one.
+    length = math.floor(min((spec.SAMPLES - 1) / ratio, sys.maxsize)) + 1
+    return (max(0, samples - length) // 2 if long_recordings == "middle" else 0), length
 
 
 def check_finite(path: str, ecg_mv: np.ndarray, leads: tuple[str, ...], first: int) -> None:
@@ -171,14 +190,5 @@ def resample(ecg_mv: np.ndarray, ratio: Fraction) -> np.ndarray:
     first, last = ecg_mv[:, :1], ecg_mv[:, -1:]
     slope = (last - first) / max(1, ecg_mv.shape[1] - 1)
     remainder = ecg_mv - (first + slope * np.arange(ecg_mv.shape[1]))
-    filtered: np.ndarray = resample_poly(
-        remainder, ratio.numerator, ratio.denominator, axis=1, window=_low_pass(max(ratio.as_integer_ratio()))
-    )
+    filtered = polyphase(remainder, ratio)
     return filtered + first + slope * (np.arange(filtered.shape[1]) / float(ratio))
-
-
-@lru_cache(maxsize=8)
-def _low_pass(factor: int) -> np.ndarray:
-    """The filter's coefficients at a rate `factor` times the slower one, cutting at half the slower rate."""
-    taps: np.ndarray = firwin(2 * FILTER_REACH * factor + 1, 1 / factor, window=("kaiser", FILTER_BETA))
-    return taps

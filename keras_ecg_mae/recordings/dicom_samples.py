@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.dicom_dataset import Item
+from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
 
 # PS3.3, C.10.9.1.5. MB and AB are companded speech; no ECG has 64 bits.
 SAMPLE_TYPES = {
@@ -18,7 +19,6 @@ SAMPLE_TYPES = {
 }
 # UCUM's codes; for its u some write a micro sign, the second time in UTF-8.
 MILLIVOLTS_PER = {"mV": 1.0, "uV": 1e-3, "\xb5V": 1e-3, "\xc2\xb5V": 1e-3, "V": 1e3}
-QUOTABLE_UNIT = re.compile(r"[A-Za-z%]{1,8}(/[A-Za-z]{1,8})?")
 # The values of Channel Status after which the samples are, or may be, the lead's. The others say that they are not.
 USABLE_STATUS = frozenset({"", "OK", "QUESTIONABLE", "UNZEROED"})
 

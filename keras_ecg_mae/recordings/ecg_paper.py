@@ -6,11 +6,14 @@ electrocardiograph's high-pass filter would show them.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -27,36 +30,57 @@ INK, PALE_INK, ACCENT, REMOVED_COLOUR = "#16161d", "#8c8c94", "#0b5fc0", "#d9dce
 # The usual page: four columns of 2.5 s, and lead II over all 10 s as the rhythm strip.
 PAGE_LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
 RHYTHM_LEAD = "II"
+ROW_HEIGHT_MM = 40.0
+# How much room the longest lead's name takes, and where it may stand.
+LABEL_MM, LABEL_HEIGHTS_MM, LABEL_SHIFTS_MM = (9.5, 5.0), (12.5, 17.5), (1.5, 5.0, 10.0, 15.0, 20.0)
+# Far off any page, and near enough for matplotlib to count in pixels: microvolts drawn as millivolts.
+LARGEST_DRAWN_MV = 1e4
+# Notes at 8 points: as many characters as are sure to fit beside the scale, and as many lines as have a place.
+NOTE_WIDTH, NOTE_LINES = 120, 3
 
 
-def draw_ecg(ecg_mv: np.ndarray, title: str | None = None) -> Figure:
+def draw_ecg(ecg_mv: np.ndarray, title: str | None = None, note: str | None = None) -> Figure:
     """One recording on A4 landscape: 3 x 4 leads, a rhythm strip and the 1 mV calibration pulse.
 
     Args:
-        ecg_mv: `(12, 5000)`, millivolts, as `spec` orders it.
+        ecg_mv: `(12, 5000)`, millivolts, as `spec` orders it; NaN where nothing was recorded.
         title: a line over the page; it is drawn as it is, so keep names out of it.
+        note: some lines under the page.
 
     Returns:
         a figure that prints to scale: a millimetre of its grid is one of the page.
     """
-    ecg_mv = _twelve_leads(ecg_mv, "ecg_mv")
-    shown_mv = ecg_mv - np.median(ecg_mv, axis=1, keepdims=True)
+    shown_mv = np.clip(_twelve_leads(ecg_mv, "ecg_mv"), -LARGEST_DRAWN_MV, LARGEST_DRAWN_MV)
+    recorded = np.isfinite(shown_mv).any(axis=1)
+    shown_mv[recorded] -= np.nanmedian(shown_mv[recorded], axis=1, keepdims=True)
     figure, axes = _page(A4_LANDSCAPE_MM)
     paper = _Paper(axes, left=13.5, bottom=20.0, width=270.0, height=170.0, speed_mm_s=25.0, gain_mm_mv=10.0)
     trace_start = paper.left + 15.0
     column_samples = spec.SAMPLES // len(PAGE_LAYOUT[0])
+    above: tuple[str, ...] = ()
     for row, leads in enumerate((*PAGE_LAYOUT, (RHYTHM_LEAD,))):
-        baseline = paper.top - 25.0 - 40.0 * row
+        baseline = paper.top - 30.0 - ROW_HEIGHT_MM * row
         paper.calibration_pulse(paper.left + 5.0, baseline)
         for column, lead in enumerate(leads):
             samples = slice(column * column_samples, (column + 1) * column_samples) if len(leads) > 1 else slice(None)
             start = trace_start + column * column_samples / spec.SAMPLING_RATE_HZ * paper.speed_mm_s
-            paper.trace(shown_mv[spec.LEADS.index(lead), samples], start, baseline)
-            _text(axes, start + 1.5, baseline + 12.5, lead, size=10, weight="bold")
+            trace_mv = shown_mv[spec.LEADS.index(lead), samples]
+            paper.trace(trace_mv, start, baseline)
+            near_mm = [trace_mv * paper.gain_mm_mv]
+            if above:  # what hangs down from there
+                samples = slice(column * column_samples, (column + 1) * column_samples)
+                near_mm.append(shown_mv[spec.LEADS.index(above[column]), samples] * paper.gain_mm_mv + ROW_HEIGHT_MM)
+            right, height = _label_place(near_mm)
+            _text(axes, start + right, baseline + height, lead, size=10, weight="bold")
+            if not recorded[spec.LEADS.index(lead)]:
+                _text(axes, start + right, baseline + height - 6.5, "not recorded", size=9)
             if column:
                 axes.plot([start, start], [baseline - 2.5, baseline + 2.5], color=INK, linewidth=0.8, zorder=3)
+        above = leads
     _text(axes, paper.left, 195.0, title or "", size=11, weight="bold")
     _text(axes, paper.right, 14.0, paper.scale, size=10, align="right")
+    for line, words in enumerate(_lines(note or "")):
+        _text(axes, paper.left, 15.0 - 4.0 * line, words, size=8)
     return figure
 
 
@@ -124,11 +148,19 @@ def draw_reconstruction(
     return figure
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file, at its own resolution."""
+def to_png(figure: Figure, source: str | None = None) -> bytes:
+    """The figure as a PNG file, at its own resolution; `source` is noted in it, out of sight."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Source": source} if source else None)
     return buffer.getvalue()
+
+
+def to_svg(figure: Figure, source: str | None = None) -> bytes:
+    """The figure as an SVG file, which depends on nothing else; `source` is noted in it, out of sight."""
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "keras_ecg_mae"}):  # or its elements' names are random
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Source": source})
+    return buffer.getvalue().encode()
 
 
 class _Paper:
@@ -180,6 +212,34 @@ class _Paper:
         x = start + np.array([-0.04, 0.0, 0.0, 0.2, 0.2, 0.24]) * self.speed_mm_s
         y = baseline + np.array([0.0, 0.0, 1.0, 1.0, 0.0, 0.0]) * self.gain_mm_mv
         self.axes.plot(x, y, color=INK, linewidth=0.8, solid_joinstyle="miter", zorder=3)
+
+
+def _label_place(traces_mm: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Where a lead's name stands, in mm right of its trace's start and over its baseline: off the traces if it can be.
+
+    Args:
+        traces_mm: `(samples,)` each, from the start of the name's own trace, over the same baseline.
+    """
+    millimetre = spec.SAMPLING_RATE_HZ / 25.0
+    for height in LABEL_HEIGHTS_MM:
+        for right in LABEL_SHIFTS_MM:
+            beside = slice(round(max(0.0, right - 1.0) * millimetre), round((right + LABEL_MM[0]) * millimetre))
+            if not any(
+                _crosses(trace[beside], height - LABEL_MM[1] / 2, height + LABEL_MM[1] / 2) for trace in traces_mm
+            ):
+                return right, height
+    return LABEL_SHIFTS_MM[0], LABEL_HEIGHTS_MM[0]
+
+
+def _crosses(trace_mm: np.ndarray, bottom: float, top: float) -> bool:
+    """Whether the line through the samples enters the stretch: a QRS complex passes it from one sample to the next."""
+    lower, upper = np.minimum(trace_mm[:-1], trace_mm[1:]), np.maximum(trace_mm[:-1], trace_mm[1:])
+    return bool(((lower < top) & (upper > bottom)).any())
+
+
+def _lines(note: str) -> list[str]:
+    """The lines that a note is broken into; the last one says that there is more."""
+    return textwrap.wrap(note, NOTE_WIDTH, max_lines=NOTE_LINES, placeholder=" ...")
 
 
 def _twelve_leads(ecg_mv: np.ndarray, name: str) -> np.ndarray:

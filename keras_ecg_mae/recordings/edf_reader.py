@@ -23,6 +23,7 @@ from keras_ecg_mae.recordings.edf_header import (
     read_header,
     whole_number,
 )
+from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
 from keras_ecg_mae.recordings.recording import Recording
 
 # All signals together. edfio needs ten times as much memory for a sample of BDF.
@@ -31,7 +32,6 @@ LARGEST_RECORD_SAMPLES = {"EDF": 1 << 25, "BDF": 1 << 24}
 MOST_RECORDS_WITH_TIMES = 1 << 17
 # ASCII is asked for; some write a micro sign, the second time in UTF-8.
 MILLIVOLTS_PER = {"mV": 1.0, "uV": 1e-3, "\xb5V": 1e-3, "\xc2\xb5V": 1e-3, "V": 1e3}
-QUOTABLE_UNIT = re.compile(r"[A-Za-z%]{1,8}")
 # EDF+ names a signal by its kind and its place: "ECG V2".
 LEAD_LABEL = re.compile(r"(?:E[CK]G[ _-]+)?(?P<lead>.*)", re.IGNORECASE)
 FURTHER_CHEST_LEAD = re.compile(r"V[7-9]|V[2-9]R", re.IGNORECASE)

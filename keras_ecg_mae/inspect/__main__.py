@@ -1,0 +1,74 @@
+"""Says what was understood of each file: format, leads, rate, length, amplitudes, and what is doubtful about them.
+
+    python -m keras_ecg_mae.inspect FILE...
+    python -m keras_ecg_mae.inspect --json FILE...
+    python -m keras_ecg_mae.inspect --draw=FOLDER FILE...
+
+Exits with 1 where a file could not be read; the others are looked at all the same. Findings are those of the 10 s that
+prepare would take (--long_recordings). With --draw these are drawn on ECG paper, 25 mm/s and 10 mm/mV. Files that do
+not say their unit, sampling rate or leads need --signal_unit and so on. FILE#ID is a recording of a file of many.
+"""
+
+# In a folder without __init__.py, since a file inspect.py would be taken for the standard library's module of that name
+# by every command that is run by its file: Python puts the file's folder, keras_ecg_mae, before its own library.
+
+import json
+import sys
+from pathlib import Path
+
+from absl import logging
+
+from keras_ecg_mae.command import run_command
+from keras_ecg_mae.config import Config
+from keras_ecg_mae.errors import ConfigError, RecordingError
+
+
+def main(config: Config, files: list[str]) -> int:
+    """Looks at every file."""
+    if not files:
+        raise ConfigError("Expected at least one file to inspect. Received none.")
+    failed = False
+    for path in files:
+        try:
+            text = _inspect(config, path)
+        except RecordingError as error:
+            failed = True
+            text = _failure(config, path, error)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    return int(failed)
+
+
+def _inspect(config: Config, path: str) -> str:
+    from keras_ecg_mae.recordings import open_recording
+    from keras_ecg_mae.recordings.inspection import inspect_recording, printable
+
+    inspection = inspect_recording(
+        open_recording(path, config.signal),
+        config.quality,
+        long_recordings=config.cohort.long_recordings,
+        max_flat_leads=config.cohort.max_flat_leads,
+    )
+    json_wanted = config.inspection.json
+    text = json.dumps(inspection.as_json(), allow_nan=False) if json_wanted else inspection.as_text()
+    if config.inspection.draw:
+        from keras_ecg_mae.recordings.inspection_page import draw  # matplotlib takes a second to load
+
+        drawing = printable(str(draw(inspection, Path(config.inspection.draw), config.inspection.draw_format)))
+        if json_wanted:
+            logging.info("Drawn: %s", drawing)
+        else:
+            text += f"\n  drawn        {drawing}"
+    return text
+
+
+def _failure(config: Config, path: str, error: RecordingError) -> str:
+    from keras_ecg_mae.recordings.inspection import printable
+
+    if config.inspection.json:
+        return json.dumps({"path": path, "error": error.detail})
+    return f"{printable(path)}\n  error        {error.detail}"
+
+
+if __name__ == "__main__":
+    run_command(main, ["inspection", "signal", "quality"], arguments=True)
