@@ -1,10 +1,12 @@
 """Turns a folder of recordings and a table into a dataset of TFRecords, split by patient.
 
-    python -m keras_ecg_mae.prepare --recordings=ROOT --labels=TABLE.csv --output=DATASET
+    python -m keras_ecg_mae.prepare --recordings=ROOT --labels=TABLE --output=DATASET
 
-The table has one row a recording. Only its `path` column is needed; `record_id`, `patient_id`, `institution`, `lvef`,
-`age` and `sex` are used where they are present, under these names or those you give. Recordings that cannot be used
-are listed in DATASET/rejected.csv with the reason. With --table_only it shows the split before any of them is opened.
+The table (CSV, TSV, Excel or Parquet) has one row a recording. Only its `path` column is needed; `record_id`,
+`patient_id`, `institution`, `lvef`, `age` and `sex` are used where they are present, under these names or those you
+give. Recordings that cannot be used are listed in DATASET/rejected.csv with the reason, and DATASET/cohort.html shows
+who is in it; DATASET/findings.csv lists what is doubtful about signals. A command that was stopped goes on where it
+was when it is given again. With --table_only it shows the split before any of them is opened.
 """
 
 import sys
@@ -12,27 +14,31 @@ from typing import TYPE_CHECKING
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.errors import REASONS
+from keras_ecg_mae.errors import REASONS, ConfigError
 
 if TYPE_CHECKING:
     from keras_ecg_mae.dataset import CohortDescription
 
 
-def main(config: Config, _: list[str]) -> int:
+def main(config: Config, arguments: list[str]) -> int:
     """Prepares `--output` and prints the counts."""
     from keras_ecg_mae.dataset import prepare, split_table
 
     cohort = config.cohort
+    if arguments and cohort.runner == "local":
+        raise ConfigError(f"Expected flags only with --runner=local. Received {arguments[0]!r}.")
     if cohort.table_only:
         cohort.require("labels", "output")
-        lines = [f"Table {cohort.labels}, split but not read: {cohort.output}", *_counts(split_table(cohort))]
+        described = split_table(cohort)
+        lines = [f"Table {cohort.labels}, split but not read: {cohort.output}", *_counts(described)]
     else:
         cohort.require("recordings", "labels", "output")
-        manifest = prepare(cohort)
-        lines = [f"Dataset {manifest.folder}", *_counts(manifest)]
-        lines += [f"Left out {count:,}: {REASONS[code]} ({code})." for code, count in manifest.rejected.items()]
-        if manifest.rejected:
-            lines.append(f"Each with its reason: {manifest.folder}/rejected.csv")
+        described = prepare(cohort, config.signal, config.quality, arguments)
+        lines = [f"Dataset {cohort.output}", *_counts(described)]
+    lines += [f"Left out {count:,}: {REASONS[code]} ({code})." for code, count in described.rejected.items()]
+    if described.rejected:
+        lines.append(f"Each with its reason: {cohort.output}/rejected.csv")
+    lines.append(f"Who is in it: {cohort.output}/cohort.html")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -54,4 +60,4 @@ def _counts(cohort: "CohortDescription") -> list[str]:
 
 
 if __name__ == "__main__":
-    run_command(main, ["cohort"])
+    run_command(main, ["cohort", "signal", "quality"], arguments=True)

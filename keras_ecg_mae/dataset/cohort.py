@@ -1,27 +1,37 @@
 """The table of a cohort: one row a recording, checked and brought into one form before any recording is opened."""
 
 import hashlib
-import io
 import re
 import unicodedata
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from absl import logging
 
 from keras_ecg_mae.config import Cohort
+from keras_ecg_mae.dataset.cohort_labels import Labels, read_labels
+from keras_ecg_mae.dataset.dates import read_moment, years_between
+from keras_ecg_mae.dataset.repeated_rows import choose_one, list_contradictions, reject_repeated
+from keras_ecg_mae.dataset.table_cells import OLDEST, read_age, read_sex
+from keras_ecg_mae.dataset.table_columns import TableColumns, is_empty
+from keras_ecg_mae.dataset.table_file import TableFile, read_table_file
+from keras_ecg_mae.dataset.table_problems import TableProblems
 from keras_ecg_mae.errors import ConfigError, DatasetError
 
-LVSD = "lvsd"
 ONLY_INSTITUTION = "all"
 # A folder's name on every system and object store, and without the comma that separates names in a flag.
 _FOLDER_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
-_RESERVED_NAMES = {"manifest.json", "rejected.csv"}
-_EMPTY_NUMBERS = {"nan", "na", "n/a", "none", "null"}
-_LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-_AGES = (0, 130)
+_RESERVED_NAMES = {"manifest.json", "rejected.csv", "table_problems.csv", "cohort.html", "cohort.json", "unfinished"}
+# More are no institutions: the column is another one, and what it holds would become the names of folders.
+_MOST_INSTITUTIONS = 1000
+_AGE_UNKNOWN = "age unknown"
+_IN_USE = (
+    *("path_column", "record_id_column", "patient_id_column", "institution_column", "lvef_column", "label_column"),
+    *("age_column", "birth_date_column", "sex_column", "ecg_date_column"),
+)
+_ROWS = ["row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex"]
 
 
 @dataclass(frozen=True)
@@ -29,198 +39,199 @@ class Table:
     """A cohort's table in the package's own form.
 
     Attributes:
-        rows: one row a recording with the columns `row` (its number in the file, the header being row 1), `path`,
-            `record_id`, `patient_id`, `institution`, `sex` (text, sex may be empty), `label` (0.0, 1.0, NaN where
-            unknown), `lvef` (percent) and `age` (years), both NaN where unknown.
+        rows: one row a recording with the columns `row` (its number in the sheet), `path`, `record_id`, `patient_id`,
+            `institution`, `sex` (text, sex may be empty), `label` (0.0, 1.0, NaN where unknown), `lvef` (percent) and
+            `age` (years), both NaN where unknown. Dates are not among them.
         label_name: `"lvsd"` where the label is an ejection fraction under the threshold, else the label column's
             name; empty where the table has neither.
-        sha256: checksum of the file.
+        sha256: checksum of the file, or of both with a table of echocardiograms.
+        rejected: rows that are left out: `path`, `reason` (see `errors.REASONS`) and `detail`.
+        problems: what is wrong with single rows and cells, those left out included.
+        summary: for the manifest: how many `rows` the table has, how many recordings were `not_chosen` by
+            `--ecgs_per_patient`, counts of `problems`, and the `pairing` or None.
     """
 
     rows: pd.DataFrame
     label_name: str
     sha256: str
+    rejected: pd.DataFrame
+    problems: TableProblems
+    summary: Mapping[str, Any]
 
 
 def read_table(cohort: Cohort) -> Table:
-    """Reads `cohort.labels`, a CSV table with a header.
+    """Reads `cohort.labels`, and `cohort.echoes` where it is given.
 
     A patient is known by `patient_id` over the whole table, whatever the institution; a recording without one is
-    its own patient.
+    its own patient. A row that cannot be used is left out and listed, and a cell that cannot be read is listed. What
+    would make the whole result wrong ends it: a column that is missing, or decides the result and cannot be read in
+    more than half of its cells.
 
     Raises:
-        DatasetError: the file cannot be read, a column is missing, or a cell is wrong; names the row.
-        ConfigError: an external institution that the table does not have.
+        DatasetError: a file cannot be read, a column is missing or the wrong one, or no row can be used.
+        ConfigError: an external institution that the table does not have, or a sheet.
     """
-    cells, checksum = _read_cells(cohort.labels)
-    columns = _Columns(cohort, cells)
-    path = columns.required("path_column")
-    columns.refuse("path_column", path, (path == "") | path.str.contains("\0", regex=False), "a path")
-    record_id = columns.text("record_id_column")
-    record_id = path if record_id is None else record_id.where(record_id != "", path)
-    _refuse_duplicates(cohort, record_id)
-    patient_id = columns.text("patient_id_column")
-    patient_id = record_id if patient_id is None else patient_id.where(patient_id != "", record_id)
+    wanted = {getattr(cohort, setting) for setting in _IN_USE}
+    file = read_table_file(cohort.labels, "labels", wanted, "labels_sheet", cohort.labels_sheet)
+    problems = TableProblems()
+    columns = TableColumns(cohort, "labels", file, problems)
+    _leave_out_unnamed(columns)
     institution = _institutions(cohort, columns)
-    lvef = columns.numbers("lvef_column", 0, 100)
-    label, label_name = _labels(cohort, columns, lvef)
-    sex = columns.text("sex_column")
-    unknown = pd.Series(np.nan, cells.index)
-    rows = pd.DataFrame(
-        {
-            "row": cells.index,
-            "path": path,
-            "record_id": record_id,
-            "patient_id": patient_id,
-            "institution": institution,
-            "label": label,
-            "lvef": unknown if lvef is None else lvef,
-            "age": _ages(cohort, columns),
-            "sex": "" if sex is None else sex,
-        }
+    _expect_any(cohort, file, columns.cells, problems)
+    _expect_external(cohort, institution)
+    rows, labels = _rows(cohort, columns, institution)
+    rows = rows.drop(reject_repeated(rows, problems, columns.name("path_column"), columns.name("record_id_column")))
+    list_contradictions(rows, problems, {name: columns.name(f"{name}_column") for name in ("sex", "age", "birth_date")})
+    if cohort.age_cap:
+        rows = rows.assign(age=rows["age"].clip(upper=cohort.age_cap))
+    chosen = rows if cohort.ecgs_per_patient == "all" else rows.loc[choose_one(rows, cohort.ecgs_per_patient)]
+    _expect_any(cohort, file, chosen, problems)
+    problems.log(cohort.labels)
+    sha256 = file.sha256
+    if labels.echoes_sha256:
+        sha256 = hashlib.sha256((file.sha256 + labels.echoes_sha256).encode()).hexdigest()
+    return Table(
+        rows=chosen[_ROWS].reset_index(drop=True),
+        label_name=labels.name,
+        sha256=sha256,
+        rejected=_rejected(cohort, file, problems),
+        problems=problems,
+        summary={
+            "rows": len(file.cells),
+            "not_chosen": len(rows) - len(chosen),
+            "problems": [asdict(count) for count in problems.counts()],
+            "pairing": None if labels.pairing is None else asdict(labels.pairing),
+        },
     )
-    return Table(rows.reset_index(drop=True), label_name, checksum)
 
 
-def _read_cells(path: str) -> tuple[pd.DataFrame, str]:
-    """Every cell as text, the index being the row's number, and the file's checksum."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: Expected a CSV table (--labels). Received: {error.strerror}.") from error
-    try:
-        # Blank lines are read, then dropped, so that the rows keep their numbers.
-        cells = pd.read_csv(
-            io.BytesIO(content), dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: Expected text in UTF-8. Received byte {error.start} that is not.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DatasetError(f"{path}: Expected a CSV table with a header. Received: {str(error).strip()}.") from error
-    if not isinstance(cells.index, pd.RangeIndex):
-        raise DatasetError(f"{path}: Expected as many cells in a row as in the header. Received rows with more.")
-    cells.index = pd.RangeIndex(2, 2 + len(cells))
-    cells = cells.fillna("").apply(lambda column: column.str.strip())
-    cells = cells[(cells != "").any(axis=1)]
-    if cells.empty:
-        raise DatasetError(f"{path}: Expected at least one recording. Received a table without rows.")
-    return cells, hashlib.sha256(content).hexdigest()
+def _leave_out_unnamed(columns: TableColumns) -> None:
+    """Leaves out the rows that name no recording, or whose cells stand under the wrong names."""
+    long_rows = pd.Index(sorted(columns.file.long_rows))
+    problem = f"Expected at most {len(columns.file.header)} cells, as in the header. Received more."
+    columns.problems.reject("", long_rows, "table_row", problem)
+    columns.drop(long_rows)
+    path = columns.required("path_column")
+    unnamed = path.index[(path == "") | path.str.contains("\0", regex=False)]
+    columns.problems.reject(columns.name("path_column"), unnamed, "table_row", "Expected a path. Received none.")
+    columns.drop(unnamed)
 
 
-class _Columns:
-    """The table's columns by the names that the settings give them."""
+def _institutions(cohort: Cohort, columns: TableColumns) -> pd.Series:
+    """The institution of each row; rows without one are left out.
 
-    def __init__(self, cohort: Cohort, cells: pd.DataFrame):
-        self.cohort, self.cells = cohort, cells
-
-    def required(self, setting: str) -> pd.Series:
-        """A column that the table must have."""
-        name = getattr(self.cohort, setting)
-        if name not in self.cells.columns:
-            raise DatasetError(
-                f'{self.cohort.labels}: Expected a column "{name}" (--{Cohort.flag(setting)}). '
-                f"Received columns: {', '.join(map(str, self.cells.columns))}."
-            )
-        return self.cells[name]
-
-    def text(self, setting: str) -> pd.Series | None:
-        """A column, or None where it is absent and nobody asked for it: a name other than the default asks."""
-        name = getattr(self.cohort, setting)
-        if name not in self.cells.columns and name == getattr(Cohort, setting):
-            return None
-        return self.required(setting)
-
-    def numbers(self, setting: str, lowest: float, highest: float) -> pd.Series | None:
-        """A column of numbers, NaN where empty; refuses others and those out of range."""
-        text = self.text(setting)
-        if text is None:
-            return None
-        values = pd.to_numeric(text, errors="coerce").astype(float)
-        wrong = ~_is_empty(text) & ~values.between(lowest, highest)
-        self.refuse(setting, text, wrong, f"a number from {lowest:g} to {highest:g} or nothing")
-        return values
-
-    def refuse(self, setting: str, text: pd.Series, wrong: pd.Series, expected: str) -> None:
-        if wrong.any():
-            row = wrong.idxmax()
-            raise DatasetError(
-                f'{self.cohort.labels}, row {row}, column "{getattr(self.cohort, setting)}" '
-                f"(--{Cohort.flag(setting)}): Expected {expected}. Received {text[row]!r}"
-                + (f", and in {wrong.sum() - 1} more rows." if wrong.sum() > 1 else ".")
-            )
-
-
-def _is_empty(text: pd.Series) -> pd.Series:
-    return (text == "") | text.str.lower().isin(_EMPTY_NUMBERS)
-
-
-def _refuse_duplicates(cohort: Cohort, record_id: pd.Series) -> None:
-    repeated = record_id.duplicated()
-    if repeated.any():
-        second = repeated.idxmax()
-        first = (record_id == record_id[second]).idxmax()
-        raise DatasetError(
-            f'{cohort.labels}: Expected every record id once (column "{cohort.record_id_column}", else the path). '
-            f"Received the same in rows {first} and {second}."
-        )
-
-
-def _institutions(cohort: Cohort, columns: _Columns) -> pd.Series:
+    Raises:
+        DatasetError: one institution in two spellings, or so many that they are none.
+    """
     text = columns.text("institution_column")
     if text is None:
         names = pd.Series(ONLY_INSTITUTION, columns.cells.index)
     else:
         names = text.map(lambda name: unicodedata.normalize("NFC", name))
         usable = {name for name in names.unique() if _FOLDER_NAME.fullmatch(name) and name not in _RESERVED_NAMES}
-        expected = "a name that can be a folder's (letters, digits, spaces and . _ -)"
-        columns.refuse("institution_column", names, ~names.isin(usable), expected)
+        where = f'{cohort.labels}, column "{cohort.institution_column}" (--{Cohort.flag("institution_column")})'
+        if len(usable) > _MOST_INSTITUTIONS:
+            raise DatasetError(
+                f"{where}: Expected at most {_MOST_INSTITUTIONS:,} institutions. Received {len(usable):,}."
+            )
         # One folder on a disk that does not tell upper from lower case, so a shard would overwrite another.
         spellings: dict[str, str] = {}
         for name in sorted(usable):
             first = spellings.setdefault(name.casefold(), name)
-            columns.refuse("institution_column", names, (names == name) & (name != first), f"one spelling, {first!r}")
-    known = sorted(names.unique())
+            if first != name:
+                row = (names == name).idxmax()
+                raise DatasetError(f"{where}, row {row}: Expected one spelling, {first!r}. Received {name!r}.")
+        unusable = names.index[~names.isin(usable)]
+        problem = (
+            "Expected a name that can be a folder's (letters, digits, spaces and . _ -). Received another or none."
+        )
+        columns.problems.reject(columns.name("institution_column"), unusable, "institution", problem)
+        columns.drop(unusable)
+        names = names.drop(unusable)
+    return names
+
+
+def _expect_external(cohort: Cohort, institution: pd.Series) -> None:
+    known = sorted(institution.unique())
     for name in cohort.external_institutions:
         if name not in known:
             raise ConfigError(
                 f"Expected --external_institutions to be among {', '.join(known)} ({cohort.labels}). Received {name!r}."
             )
-    return names
 
 
-def _labels(cohort: Cohort, columns: _Columns, lvef: pd.Series | None) -> tuple[pd.Series, str]:
-    """The label of each row and its name: a column of its own, or a low ejection fraction."""
-    if cohort.label_column:
-        text = columns.required("label_column")
-        label = text.str.lower().map(_LABELS).astype(float)
-        columns.refuse("label_column", text, label.isna() & ~_is_empty(text), "0, 1, true, false or nothing")
-        return label, cohort.label_column
-    if lvef is not None:
-        return (lvef < cohort.lvef_threshold).astype(float).where(lvef.notna()), LVSD
-    logging.warning(
-        '%s: neither a column "%s" (--lvef_column) nor a --label_column: no recording has a label, so the dataset '
-        "serves pretraining only.",
-        cohort.labels,
-        cohort.lvef_column,
+def _rows(cohort: Cohort, columns: TableColumns, institution: pd.Series) -> tuple[pd.DataFrame, Labels]:
+    """`Table.rows` before any is left out or chosen, with the moments that are not to stay; and the labels."""
+    path = columns.required("path_column")
+    record_id = columns.text("record_id_column")
+    record_id = path if record_id is None else record_id.where(record_id != "", path)
+    patient_id = columns.text("patient_id_column")
+    patient_id = record_id if patient_id is None else patient_id.where(~is_empty(patient_id), record_id)
+    moment, birth = _dates(cohort, columns)
+    labels = read_labels(cohort, columns, patient_id, moment)
+    rows = pd.DataFrame(
+        {
+            "row": path.index,
+            "path": path,
+            "record_id": record_id,
+            "patient_id": patient_id,
+            "institution": institution,
+            "label": labels.label,
+            "lvef": labels.lvef,
+            "age": _ages(columns, moment, birth),
+            "sex": "",
+            "moment": moment,
+            "birth_date": birth,
+            "days_to_echo": labels.days_to_echo,
+        }
     )
-    return pd.Series(np.nan, columns.cells.index), ""
+    if columns.text("sex_column") is not None:
+        rows["sex"] = columns.read("sex_column", read_sex, "sex unknown", decides=False).astype(object).fillna("")
+    return rows, labels
 
 
-def _ages(cohort: Cohort, columns: _Columns) -> pd.Series:
-    """Ages in years. Nothing is learnt from them, so one that makes no sense is dropped, not refused."""
-    text = columns.text("age_column")
-    if text is None:
-        return pd.Series(np.nan, columns.cells.index)
-    ages = pd.to_numeric(text, errors="coerce").astype(float)
-    ages = ages.where(ages.between(*_AGES))
-    dropped = ages.isna() & ~_is_empty(text)
-    if dropped.any():
-        logging.warning(
-            '%s: %d cells of column "%s" are no age from %d to %d years and count as unknown (the first in row %d).',
-            cohort.labels,
-            dropped.sum(),
-            cohort.age_column,
-            *_AGES,
-            dropped.idxmax(),
+def _dates(cohort: Cohort, columns: TableColumns) -> tuple[pd.Series, pd.Series]:
+    """When each ECG was recorded and its patient born, in days; NaN where unknown, or where no setting needs it."""
+
+    def read(setting: str, consequence: str, *, decides: bool) -> pd.Series:
+        moments = columns.read(
+            setting, lambda text: read_moment(text, cohort.date_format), consequence, decides=decides
         )
-    return ages
+        return moments.astype(float)
+
+    moment = birth = pd.Series(np.nan, columns.cells.index)
+    if cohort.birth_date_column or cohort.echoes or cohort.ecgs_per_patient != "all":
+        moment = read("ecg_date_column", "date unknown", decides=True)
+    if cohort.birth_date_column:
+        birth = read("birth_date_column", _AGE_UNKNOWN, decides=False)
+    return moment, birth
+
+
+def _ages(columns: TableColumns, moment: pd.Series, birth: pd.Series) -> pd.Series:
+    """Ages in completed years at the ECG, from the birth date where that is known, else from the column of ages."""
+    ages = pd.Series(np.nan, columns.cells.index)
+    if columns.text("age_column") is not None:
+        ages = columns.read("age_column", read_age, _AGE_UNKNOWN, decides=False).astype(float)
+    both = moment.notna() & birth.notna()
+    years = pd.Series(map(years_between, birth[both], moment[both]), both.index[both], dtype=float)
+    wrong = years.index[~years.between(0, OLDEST)]
+    problem = f"Expected a birth date 0 to {OLDEST} years before the ECG's date. Received another."
+    columns.problems.add("labels", columns.name("birth_date_column"), wrong, problem, _AGE_UNKNOWN)
+    return years.drop(wrong).reindex(ages.index).fillna(ages)
+
+
+def _expect_any(cohort: Cohort, file: TableFile, rows: pd.DataFrame, problems: TableProblems) -> None:
+    if len(rows) == 0:
+        _, detail = problems.rejected[min(problems.rejected)]
+        tally = ", ".join(f"{reason} {count:,}" for reason, count in sorted(problems.tally().items()))
+        raise DatasetError(
+            f"{cohort.labels}: Expected at least one usable row. Received none: all {len(file.cells):,} are left out "
+            f"({tally}), the first because: {detail}"
+        )
+
+
+def _rejected(cohort: Cohort, file: TableFile, problems: TableProblems) -> pd.DataFrame:
+    # In a long row another cell may stand where the path should.
+    paths = file.cells[cohort.path_column].mask(file.cells.index.isin(list(file.long_rows)), "")
+    found = [(paths[row], reason, detail) for row, (reason, detail) in sorted(problems.rejected.items())]
+    return pd.DataFrame(found, columns=["path", "reason", "detail"])

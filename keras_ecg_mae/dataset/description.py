@@ -1,7 +1,7 @@
 """Who is in a cohort, counted from its table: by institution, split and label."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -80,12 +80,19 @@ class CohortDescription:
         external_institutions: institutions that are tested on only.
         counts: by institution and split.
         characteristics: by institution, split and label.
+        rejected: how many recordings were left out, by reason; one by one they are in `rejected.csv`.
+        findings: how many recordings that are in have one or more findings of each code; one by one the findings are
+            in `findings.csv`.
+        table: what was found in its table, see `cohort.Table.summary`.
     """
 
     label_name: str
     external_institutions: tuple[str, ...]
     counts: tuple[Count, ...]
     characteristics: tuple[Characteristics, ...]
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, int] = field(default_factory=dict)
+    table: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def institutions(self) -> tuple[str, ...]:
@@ -177,6 +184,9 @@ def parse_description(path: str, content: Mapping[str, Any]) -> dict[str, Any]:
                 Characteristics(**{**part, "age": Distribution(**part["age"]), "lvef": Distribution(**part["lvef"])})
                 for part in content["characteristics"]
             ),
+            "rejected": content.get("rejected", {}),
+            "findings": content.get("findings", {}),
+            "table": content.get("table", {}),
         }
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{path}: Expected the description of a cohort. Received other fields: {error}.") from error

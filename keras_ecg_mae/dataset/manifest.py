@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import tensorflow as tf
-
 from keras_ecg_mae import spec
 from keras_ecg_mae.dataset.description import CohortDescription, parse_description
-from keras_ecg_mae.dataset.storage import write_text
+from keras_ecg_mae.dataset.storage import reason, size_bytes, storage_errors, write_text
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.storage import open_storage
+from keras_ecg_mae.storage import read_if_there, storage_path
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
+FINDINGS = "findings.csv"
 COHORT = "cohort.json"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,14 @@ class Manifest(CohortDescription):
     Attributes:
         folder: where it lies, a local path or an address.
         shards: in the order they are read for evaluation.
-        rejected: how many recordings were left out, by reason; one by one they are in `rejected.csv`.
-        settings: the cohort's settings that decide what the dataset holds.
+        settings: those that decide what the dataset holds, by their flags.
         table_sha256: checksum of the table it was prepared from.
         patient_keys: tells which secret its patient keys were made with, see `patient_key.PatientKeys.fingerprint`.
-        versions: of this package and of the libraries that decoded and wrote.
+        versions: of this package and of the libraries that read the table and the recordings.
     """
 
     folder: str
     shards: tuple[Shard, ...]
-    rejected: Mapping[str, int]
     settings: Mapping[str, Any]
     table_sha256: str
     patient_keys: str
@@ -93,7 +90,11 @@ def read_manifest(folder: str) -> Manifest:
     Raises:
         DatasetError: no dataset lies there, it is of another signal contract, or a shard is missing or cut off.
     """
-    manifest = _parse(folder, f"{folder.rstrip('/')}/{MANIFEST}")
+    path = f"{folder.rstrip('/')}/{MANIFEST}"
+    content = _read(path)
+    if content is None:
+        raise DatasetError(f"{path}: Expected a dataset folder that prepare finished. Received none.")
+    manifest = _parse(folder, path, content)
     for shard in manifest.shards:
         _check_size(manifest.shard_path(shard), shard.size_bytes)
     return manifest
@@ -107,13 +108,14 @@ def read_cohort(folder: str) -> CohortDescription:
     Raises:
         DatasetError: neither lies in the folder, or what does cannot be read.
     """
-    open_storage(folder)
     manifest, path = (f"{folder.rstrip('/')}/{name}" for name in (MANIFEST, COHORT))
-    if tf.io.gfile.exists(manifest):
-        return _parse(folder, manifest)
-    if not tf.io.gfile.exists(path):
+    content = _read(manifest)
+    if content is not None:
+        return _parse(folder, manifest, content)
+    content = _read(path)
+    if content is None:
         raise DatasetError(f"{folder}: Expected {MANIFEST} or {COHORT}, which prepare writes. Received neither.")
-    return CohortDescription(**parse_description(path, _read_json(path)))
+    return CohortDescription(**parse_description(path, _parse_json(path, content)))
 
 
 def write_cohort(
@@ -124,14 +126,17 @@ def write_cohort(
     write_text(f"{folder.rstrip('/')}/{COHORT}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _read_json(path: str) -> dict[str, Any]:
+def _read(path: str) -> bytes | None:
+    """The file's content, None where it is not there."""
     try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            content = json.loads(file.read())
-    except tf.errors.OpError as error:
-        raise DatasetError(
-            f"{path}: Expected a dataset folder that prepare finished. Received none ({type(error).__name__})."
-        ) from error
+        return read_if_there(storage_path(path))
+    except OSError as error:
+        raise DatasetError(f"{path}: Expected a readable file. Received: {reason(error)}.") from error
+
+
+def _parse_json(path: str, text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
     except ValueError as error:  # neither JSON nor UTF-8
         raise DatasetError(f"{path}: Expected JSON. Received: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -143,9 +148,8 @@ def _read_json(path: str) -> dict[str, Any]:
     return content
 
 
-def _parse(folder: str, path: str) -> Manifest:
-    open_storage(folder)
-    content = _read_json(path)
+def _parse(folder: str, path: str, text: bytes) -> Manifest:
+    content = _parse_json(path, text)
     signal = content.pop("signal", None)
     if not isinstance(signal, dict):
         raise DatasetError(f"{path}: Expected an object under signal. Received {signal!r}.")
@@ -166,12 +170,12 @@ def _parse(folder: str, path: str) -> Manifest:
         ) from error
 
 
-def _check_size(path: str, size_bytes: int) -> None:
+def _check_size(path: str, expected: int) -> None:
     try:
-        received = tf.io.gfile.stat(path).length
-    except tf.errors.OpError as error:
+        received = size_bytes(path)
+    except storage_errors(path) as error:
         raise DatasetError(
             f"{path}: Expected this shard, which {MANIFEST} lists. Received none ({type(error).__name__})."
         ) from error
-    if received != size_bytes:
-        raise DatasetError(f"{path}: Expected a shard of {size_bytes} bytes. Received {received}.")
+    if received != expected:
+        raise DatasetError(f"{path}: Expected a shard of {expected} bytes. Received {received}.")

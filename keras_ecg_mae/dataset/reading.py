@@ -15,7 +15,7 @@ from keras_ecg_mae import spec
 from keras_ecg_mae.dataset import schema
 from keras_ecg_mae.dataset.manifest import Manifest, Shard
 from keras_ecg_mae.dataset.split import TRAIN, hashed_order
-from keras_ecg_mae.dataset.storage import sha256
+from keras_ecg_mae.dataset.storage import reason, sha256, storage_errors
 from keras_ecg_mae.errors import DatasetError
 
 # 0.5 GB of serialized recordings, enough to mix sixteen shards of the default size well.
@@ -55,8 +55,8 @@ def verify(manifest: Manifest) -> None:
         path = manifest.shard_path(shard)
         try:
             received = sha256(path)
-        except tf.errors.OpError as error:
-            raise DatasetError(f"{path}: Expected a readable shard. Received: {error.message}.") from error
+        except storage_errors(path) as error:
+            raise DatasetError(f"{path}: Expected a readable shard. Received: {reason(error)}.") from error
         if received != shard.sha256:
             raise DatasetError(
                 f"{path}: Expected the SHA-256 {shard.sha256}. Received {received}: the shard is damaged, copy it or "

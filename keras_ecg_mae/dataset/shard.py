@@ -1,21 +1,28 @@
-"""Writing one shard: recordings are opened, conformed and written one after another."""
+"""Writing one shard: recordings are opened, conformed, judged and written one after another."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
-import tensorflow as tf
+import numpy as np
 
-from keras_ecg_mae.config import Cohort
-from keras_ecg_mae.dataset import schema
-from keras_ecg_mae.dataset.storage import sha256
+from keras_ecg_mae.config import Cohort, Quality, Signal
+from keras_ecg_mae.dataset.shard_result import ShardFinding, ShardResult, finished_result, write_result
+from keras_ecg_mae.dataset.storage import whole_file
+from keras_ecg_mae.dataset.tf_example import Metadata, encode_units, to_units
+from keras_ecg_mae.dataset.tfrecord import TFRecordFile, framed_records
 from keras_ecg_mae.errors import DatasetError, RecordingError
 from keras_ecg_mae.recordings import conform, open_recording
-from keras_ecg_mae.storage import open_storage
+from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
+from keras_ecg_mae.recordings.record_path import split_record_path
+from keras_ecg_mae.storage import storage_path
 
-TEMPORARY = ".tmp"
-# A record named without its extension is these files in the WFDB format.
-_SIBLINGS = ("", ".hea", ".dat", ".mat")
+# A record of WFDB is these files; an array's sampling rate, unit and leads may stand beside it.
+_SIBLINGS = (".hea", ".dat", ".mat", ".json")
+_FOLDER_SIDECAR = "signal.json"
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -23,33 +30,37 @@ class ShardTask:
     """One shard to write, complete in itself, so that any process can.
 
     Attributes:
-        path: the shard's file.
-        cohort: the settings.
+        folder: the dataset folder.
+        file: the shard's path in it.
+        cohort, signal, quality: the settings.
         recordings: what to write, each with its path relative to `cohort.recordings`.
     """
 
-    path: str
+    folder: str
+    file: str
     cohort: Cohort
-    recordings: tuple[tuple[str, schema.Metadata], ...]
+    signal: Signal
+    quality: Quality
+    recordings: tuple[tuple[str, Metadata], ...]
+
+    def __len__(self) -> int:
+        return len(self.recordings)
 
 
 @dataclass(frozen=True)
-class ShardResult:
-    """One shard that was written.
+class RemovalTask:
+    """A shard that is written, and the positions in its `ShardTask` of recordings that it must lose."""
 
-    Attributes:
-        size_bytes: of the file.
-        sha256: of the file.
-        rejected: which recordings were left out: position in the task, reason code, detail.
-    """
+    folder: str
+    file: str
+    positions: tuple[int, ...]
 
-    size_bytes: int
-    sha256: str
-    rejected: tuple[tuple[int, str, str], ...]
+    def __len__(self) -> int:
+        return len(self.positions)
 
 
-def write_shard(task: ShardTask, advance: Callable[[], object]) -> ShardResult:
-    """Writes a shard under another name and renames it, so a file with the shard's name is whole.
+def write_shard(task: ShardTask, advance: Callable[[], object]) -> None:
+    """Writes a shard, and then its result, which says that it is whole.
 
     Args:
         task: the shard.
@@ -58,45 +69,99 @@ def write_shard(task: ShardTask, advance: Callable[[], object]) -> ShardResult:
     Raises:
         DatasetError: the shard cannot be written.
     """
-    open_storage(task.path)
-    temporary = task.path + TEMPORARY
-    rejected = []
-    try:
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for position, (path, metadata) in enumerate(task.recordings):
-                try:
-                    writer.write(_read(task.cohort, path, metadata))
-                except RecordingError as error:
-                    rejected.append((position, error.code, error.detail))
-                advance()
-        result = ShardResult(tf.io.gfile.stat(temporary).length, sha256(temporary), tuple(rejected))
-        tf.io.gfile.rename(temporary, task.path, overwrite=True)
-    except tf.errors.OpError as error:
-        raise DatasetError(f"{task.path}: Expected to write this shard. Received: {error.message}.") from error
-    finally:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.remove(temporary)
-    return result
+    rejected: list[tuple[int, str, str]] = []
+    findings: list[ShardFinding] = []
+    digests: list[str] = []
+    root = os.path.realpath(task.cohort.recordings)
+    with whole_file(f"{task.folder}/{task.file}") as file:
+        shard = TFRecordFile(file)
+        for position, (path, metadata) in enumerate(task.recordings):
+            digest = ""
+            try:
+                units, found = _read(task, root, path)
+            except RecordingError as error:
+                rejected.append((position, error.code, error.detail))
+            else:
+                shard.write(encode_units(units, metadata))
+                digest = hashlib.sha256(units.data).hexdigest()[: 2 * DIGEST_BYTES]
+                findings += [ShardFinding(position, *vars(finding).values()) for finding in found]
+            digests.append(digest)
+            advance()
+    result = ShardResult(shard.size_bytes, shard.sha256, tuple(rejected), tuple(findings), tuple(digests), removed=())
+    write_result(task.folder, task.file, result)
 
 
-def _read(cohort: Cohort, path: str, metadata: schema.Metadata) -> bytes:
-    recording = open_recording(locate(cohort.recordings, path))
+def remove_recordings(task: RemovalTask, advance: Callable[[], object]) -> None:
+    """Writes a shard anew without some of its recordings, and then its result.
+
+    Args:
+        task: the shard and the recordings.
+        advance: called after each recording that is left out; may raise to stop.
+
+    Raises:
+        DatasetError: the shard cannot be read or written, or is not the one that its result tells of.
+    """
+    path = f"{task.folder}/{task.file}"
+    result = finished_result(task.folder, task.file)
+    kept, left_out = result.accepted(), set(task.positions)
+    with whole_file(path) as file:
+        shard = TFRecordFile(file)
+        try:
+            with storage_path(path).open("rb") as old:
+                for position, framed in zip(kept, framed_records(old), strict=True):
+                    if position in left_out:
+                        advance()
+                    else:
+                        shard.write_framed(framed)
+        except ValueError as error:  # damaged, or another number of records
+            raise DatasetError(
+                f"{path}: Expected a shard of {len(kept)} recordings. Received one that is damaged: remove it and give "
+                "the same command again."
+            ) from error
+    write_result(task.folder, task.file, result.without(task.positions, shard.size_bytes, shard.sha256))
+
+
+def _read(task: ShardTask, root: str, path: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
+    """A recording's samples in microvolts, `(12, 5000)` int16, and what was found in them as they were recorded."""
+    cohort = task.cohort
+    recording = open_recording(locate(root, path), task.signal)
     ecg_mv = conform(recording, long_recordings=cohort.long_recordings, max_flat_leads=cohort.max_flat_leads)
-    return schema.encode(ecg_mv, metadata)
+    findings = assess_recording(recording, task.quality, cohort.long_recordings)
+    reject(path, findings, task.quality)
+    return to_units(path, ecg_mv), findings
 
 
 def locate(root: str, path: str) -> str:
     """Where a path of the table lies on disk.
 
+    Args:
+        root: the folder of recordings, without symbolic links.
+        path: relative to it; `FILE#ID` is a recording in a file.
+
     Raises:
         RecordingError: code `"outside_root"`, it leaves the folder of recordings: by `..`, as an absolute path, or
-            through a symbolic link.
+            through a symbolic link, its own or that of a file which is read with it.
     """
     located = os.path.join(root, path)
-    real_root = os.path.realpath(root)
-    for sibling in _SIBLINGS:
-        if os.path.commonpath([real_root, os.path.realpath(located + sibling)]) != real_root:
-            raise RecordingError(
-                path, "outside_root", "Expected a path inside the folder of recordings. Received one that leaves it."
-            )
+    file, _ = split_record_path(located)
+    folder, name = os.path.split(file)
+    stem = os.path.splitext(file)[0]
+    read = {file, os.path.join(folder, _FOLDER_SIDECAR), *(start + end for start in (file, stem) for end in _SIBLINGS)}
+    # A folder is looked up once, and a file only where it is a link: each look costs time on a network's disk.
+    inside = _is_inside(root, _real_path(folder if name not in ("", ".", "..") else file)) and all(
+        _is_inside(root, os.path.realpath(each)) for each in read if os.path.islink(each)
+    )
+    if not inside:
+        raise RecordingError(
+            path, "outside_root", "Expected a path inside the folder of recordings. Received one that leaves it."
+        )
     return located
+
+
+def _is_inside(root: str, path: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+@lru_cache(maxsize=1024)
+def _real_path(folder: str) -> str:
+    return os.path.realpath(folder)

@@ -1,116 +1,119 @@
 """Preparing a dataset: from a table and a folder of recordings to TFRecord shards and their manifest."""
 
-import csv
-import io
 import os
 import platform
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import tensorflow as tf
 from absl import logging
-from tqdm import tqdm
 
-from keras_ecg_mae.config import SPLITS, Cohort
+from keras_ecg_mae.config import SPLITS, Cohort, Quality, Section, Signal
 from keras_ecg_mae.dataset.cohort import Table, read_table
 from keras_ecg_mae.dataset.description import CohortDescription, describe
-from keras_ecg_mae.dataset.manifest import (
-    COHORT,
-    MANIFEST,
-    REJECTED,
-    Manifest,
-    Shard,
-    read_manifest,
-    write_cohort,
-)
+from keras_ecg_mae.dataset.duplicates import DUPLICATE, find_duplicates, removal_tasks
+from keras_ecg_mae.dataset.gathering import gather
+from keras_ecg_mae.dataset.lists import write_rejected, write_reports
+from keras_ecg_mae.dataset.manifest import COHORT, MANIFEST, REJECTED, Manifest, read_manifest, write_cohort
 from keras_ecg_mae.dataset.patient_key import PatientKeys, create_keys, read_keys, secret_path
-from keras_ecg_mae.dataset.pool import write_in_pool
-from keras_ecg_mae.dataset.schema import Metadata
-from keras_ecg_mae.dataset.shard import TEMPORARY, ShardResult, ShardTask, write_shard
-from keras_ecg_mae.dataset.split import assign_splits, hashed_order
-from keras_ecg_mae.dataset.storage import make_folder, write_text
+from keras_ecg_mae.dataset.plan import plan_shards, shard_tasks
+from keras_ecg_mae.dataset.shard import remove_recordings, write_shard
+from keras_ecg_mae.dataset.shard_result import UNFINISHED, read_result
+from keras_ecg_mae.dataset.split import assign_splits
+from keras_ecg_mae.dataset.storage import make_folder
+from keras_ecg_mae.dataset.unfinished import begin, check_unfinished, clear, differences, discard, refuse_foreign
+from keras_ecg_mae.dataset.work import work_on
 from keras_ecg_mae.errors import ConfigError, DatasetError
-from keras_ecg_mae.storage import open_storage
+from keras_ecg_mae.storage import storage_path
 
-# Marks a folder as ours until its manifest is written: what a prepare that was stopped left there may be removed.
-_UNFINISHED = "unfinished"
-# Settings that do not change what a dataset holds. The table counts by its checksum, the secret by its fingerprint.
-_CIRCUMSTANCES = ("labels", "output", "patient_key_file", "workers", "table_only")
-_LIBRARIES = ("keras-ecg-mae", "tensorflow", "numpy", "scipy", "pandas", "wfdb")
-# A process takes seconds to start, for TensorFlow; about so many recordings are read meanwhile.
-_WORTH_A_POOL = 4000
-_LOG_INTERVAL_S = 30.0
+# Settings that do not change what a dataset holds. The tables count by their checksum, the secret by its fingerprint.
+_CIRCUMSTANCES = ("labels", "echoes", "output", "patient_key_file", "workers", "runner", "table_only")
+_SIGNAL, _QUALITY = Signal(), Quality()
+_SETS = {"external_institutions", "quality_reject"}  # whose order says nothing
+# What reads tables and recordings. TensorFlow only reads what these have written.
+_LIBRARIES = (
+    "keras-ecg-mae",
+    "numpy",
+    "scipy",
+    "pandas",
+    "openpyxl",
+    "pyarrow",
+    "wfdb",
+    "pydicom",
+    "edfio",
+    "h5py",
+    "defusedxml",
+    "sierraecg",
+)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One shard to be: its place, and which rows of the table go there."""
-
-    file: str
-    institution: str
-    split: str
-    positions: np.ndarray
-
-
-def prepare(cohort: Cohort) -> Manifest:
-    """Writes the dataset folder `cohort.output`: shards, `rejected.csv` and, last, `manifest.json`.
+def prepare(
+    cohort: Cohort,
+    signal: Signal = _SIGNAL,
+    quality: Quality = _QUALITY,
+    runner_arguments: Sequence[str] = (),
+) -> Manifest:
+    """Writes the dataset folder `cohort.output`: shards, `rejected.csv`, `findings.csv` and, last, `manifest.json`.
 
     A recording that cannot be used is listed in `rejected.csv` and the rest goes on. The same recordings, table,
-    settings and secret give the same bytes, however many processes work. A dataset that is there already, from the same
-    settings and table, is returned as it is.
+    settings and secret give the same bytes, however many processes work, wherever they run, and however often
+    `prepare` was killed and called again meanwhile. A dataset that is there already, from the same settings and table,
+    is returned as it is.
+
+    Args:
+        cohort: the table, the recordings and where to write.
+        signal: what the recordings' files may leave unsaid.
+        quality: what to find, and which findings reject a recording.
+        runner_arguments: pipeline options for `cohort.runner`, where that is an Apache Beam runner.
 
     Raises:
         ConfigError: a setting is missing or contradicts the table.
         DatasetError: the table or the output folder cannot be used, or no recording can.
     """
     _check_paths(cohort)
+    folder = _folder(cohort)
     table = read_table(cohort)
     secret = secret_path(cohort)
     keys = read_keys(secret)
-    if tf.io.gfile.exists(f"{_folder(cohort)}/{MANIFEST}"):
-        return _already_prepared(cohort, table, keys)
-    keys = keys or create_keys(secret)
-    rows = _split(cohort, table).assign(reason="", detail="")
-    _begin(cohort)
-    plans = list(_plan(cohort, rows))
-    for folder in {os.path.dirname(plan.file) for plan in plans}:
-        make_folder(f"{_folder(cohort)}/{folder}")
-    results = _write_shards(cohort, rows, plans, keys)
-    for plan, result in zip(plans, results, strict=True):
-        if result.rejected:
-            positions, reasons, details = zip(*result.rejected, strict=True)
-            rows.loc[plan.positions[list(positions)], "reason"] = reasons
-            rows.loc[plan.positions[list(positions)], "detail"] = details
-    description = describe(rows[rows["reason"] == ""], table.label_name, cohort.external_institutions)
-    manifest = Manifest(
-        folder=cohort.output,
-        **vars(description),
-        shards=tuple(_shard(rows, plan, result) for plan, result in zip(plans, results, strict=True)),
-        rejected=dict(sorted(Counter(rows.loc[rows["reason"] != "", "reason"]).items())),
-        settings=_settings(cohort),
-        table_sha256=table.sha256,
-        patient_keys=keys.fingerprint,
-        versions=_versions(),
-    )
-    _write_rejected(cohort, rows)
-    if manifest.count() == 0:
-        _remove_shards(cohort)
-        first = rows.iloc[0]
+    identity = _identity(cohort, signal, quality, table, keys)
+    if storage_path(f"{folder}/{MANIFEST}").exists():
+        return _already_prepared(cohort, identity)
+    check_unfinished(folder, identity)
+    if keys is None:
+        keys = create_keys(secret)
+        identity["patient_keys"] = keys.fingerprint
+    rows = _split(cohort, table)
+    plans = plan_shards(cohort, rows)
+    begin(folder, identity)
+    for institution in {plan.institution for plan in plans}:
+        make_folder(f"{folder}/{institution}")
+        make_folder(f"{folder}/{UNFINISHED}/{institution}")
+    waiting = [plan for plan in plans if read_result(folder, plan.file) is None]
+    tasks = shard_tasks(folder, waiting, rows, cohort=cohort, signal=signal, quality=quality, keys=keys)
+    work_on(write_shard, tasks, cohort, runner_arguments, total=len(rows), done=len(rows) - sum(map(len, waiting)))
+    duplicates = find_duplicates(folder, plans)
+    if DUPLICATE in quality.reject:
+        removals = removal_tasks(folder, plans, duplicates)
+        work_on(remove_recordings, removals, cohort, runner_arguments, total=sum(map(len, removals)))
+    gathered = gather(folder, rows, plans, duplicates)
+    write_rejected(folder, table, gathered.rejected)
+    description = _describe(cohort, table, rows[gathered.accepted], gathered.rejected, gathered.findings)
+    if description.count() == 0:
+        discard(folder, (plan.file for plan in plans))
+        count = sum(description.rejected.values())
         raise DatasetError(
-            f"{cohort.labels}: Expected at least one usable recording. Received none: all {len(rows)} were rejected "
-            f"({_tally(manifest)}), the first, {first['path']}, because: {first['detail']} "
-            f"See {_folder(cohort)}/{REJECTED}."
+            f"{cohort.labels}: Expected at least one usable recording. Received none: all {count} were rejected "
+            f"({_tally(description.rejected)}), the first, {rows['path'][0]}, because: {gathered.rejected[0][1]} "
+            f"See {folder}/{REJECTED}."
         )
+    write_reports(folder, table, description, identity["settings"], "The cohort of a dataset")
+    manifest = Manifest(folder=cohort.output, **vars(description), shards=gathered.shards, **identity)
     manifest.write()
-    if tf.io.gfile.exists(f"{_folder(cohort)}/{COHORT}"):
-        tf.io.gfile.remove(f"{_folder(cohort)}/{COHORT}")  # the manifest says it of what was accepted
-    tf.io.gfile.remove(f"{_folder(cohort)}/{_UNFINISHED}")
+    storage_path(f"{folder}/{COHORT}").unlink(missing_ok=True)  # the manifest says it of what was accepted
+    clear(folder)
     _report(manifest)
     return manifest
 
@@ -123,16 +126,30 @@ def split_table(cohort: Cohort) -> CohortDescription:
         DatasetError: the table or the output folder cannot be used, or holds a prepared dataset.
     """
     _check_paths(cohort)
-    if tf.io.gfile.exists(f"{_folder(cohort)}/{MANIFEST}"):
-        raise DatasetError(
-            f"{_folder(cohort)}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one."
-        )
-    _refuse_foreign(cohort)
+    folder = _folder(cohort)
+    if storage_path(f"{folder}/{MANIFEST}").exists():
+        raise DatasetError(f"{folder}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one.")
+    refuse_foreign(folder)
     table = read_table(cohort)
-    description = describe(_split(cohort, table), table.label_name, cohort.external_institutions)
-    make_folder(_folder(cohort))
-    write_cohort(_folder(cohort), description, settings=_settings(cohort), table_sha256=table.sha256)
+    description, settings = _describe(cohort, table, _split(cohort, table), {}, {}), _settings(cohort)
+    make_folder(folder)
+    write_rejected(folder, table, {})
+    write_reports(folder, table, description, settings, "The cohort of a table, before any recording was opened")
+    write_cohort(folder, description, settings=settings, table_sha256=table.sha256)
     return description
+
+
+def _describe(
+    cohort: Cohort,
+    table: Table,
+    rows: pd.DataFrame,
+    rejected: Mapping[int, tuple[str, str]],
+    findings: Mapping[str, int],
+) -> CohortDescription:
+    """Who is in `rows`, how many recordings were left out, by the table itself too, and what was found in the rest."""
+    reasons = Counter(reason for reason, _ in rejected.values()) + table.problems.tally()
+    description = describe(rows, table.label_name, cohort.external_institutions)
+    return replace(description, rejected=dict(sorted(reasons.items())), findings=findings, table=table.summary)
 
 
 def _split(cohort: Cohort, table: Table) -> pd.DataFrame:
@@ -152,127 +169,38 @@ def _check_paths(cohort: Cohort) -> None:
         cohort.expect(name, getattr(cohort, name) != "", "to be given")
     if not cohort.table_only:
         cohort.expect("recordings", os.path.isdir(cohort.recordings), "to be a folder that exists")
-    open_storage(cohort.output)
-    if tf.io.gfile.exists(cohort.output) and not tf.io.gfile.isdir(cohort.output):
+    output = storage_path(cohort.output)
+    if output.exists() and not output.is_dir():
         raise ConfigError(f"Expected --output to be a folder. Received the file {cohort.output!r}.")
-
-
-def _settings(cohort: Cohort) -> dict[str, Any]:
-    """The settings that decide what the dataset holds, as they come back from JSON."""
-    settings = {name: value for name, value in asdict(cohort).items() if name not in _CIRCUMSTANCES}
-    return {name: sorted(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-
-
-def _already_prepared(cohort: Cohort, table: Table, keys: PatientKeys | None) -> Manifest:
-    """The dataset that lies in the output folder, if it is the one that would be prepared."""
-    manifest = read_manifest(cohort.output)
-    now = _settings(cohort)
-    differences = [
-        f"--{Cohort.flag(name)} {manifest.settings.get(name)!r} there, {now[name]!r} now"
-        for name in now
-        if manifest.settings.get(name) != now[name]
-    ]
-    if manifest.table_sha256 != table.sha256:
-        differences.append(f"the table {cohort.labels} has changed")
-    if keys is None or manifest.patient_keys != keys.fingerprint:
-        differences.append(f"the patient key file {secret_path(cohort)} is another one or missing")
-    if differences:
-        raise DatasetError(
-            f"{manifest.path}: Expected no dataset in --output, or the same one. Received one that differs: "
-            f"{'; '.join(differences)}. Remove it, or give another --output."
-        )
-    logging.info("%s is there already, prepared with the same settings and table.", manifest.path)
-    return manifest
-
-
-def _begin(cohort: Cohort) -> None:
-    """Makes the output folder, or empties one that a `prepare` which was stopped has left."""
-    marker = f"{_folder(cohort)}/{_UNFINISHED}"
-    _refuse_foreign(cohort)
-    make_folder(_folder(cohort))
-    if not tf.io.gfile.exists(marker):
-        write_text(marker, "prepare was stopped before it finished; running it again begins anew\n")
-    _remove_shards(cohort)
-
-
-def _refuse_foreign(cohort: Cohort) -> None:
-    """Refuses an output folder that holds what this module did not write."""
-    if not tf.io.gfile.exists(_folder(cohort)) or tf.io.gfile.exists(f"{_folder(cohort)}/{_UNFINISHED}"):
-        return
-    found = [name for name in tf.io.gfile.listdir(_folder(cohort)) if not name.startswith(".") and name != COHORT]
-    if found:
-        raise DatasetError(
-            f"{cohort.output}: Expected a new or an empty folder (--output). "
-            f"Received one that holds {sorted(found)[0]!r}."
-        )
-
-
-def _remove_shards(cohort: Cohort) -> None:
-    for ending in (".tfrecord", ".tfrecord" + TEMPORARY):
-        for path in tf.io.gfile.glob(f"{_folder(cohort)}/*/*-[0-9]*-of-[0-9]*{ending}"):
-            tf.io.gfile.remove(path)
 
 
 def _folder(cohort: Cohort) -> str:
     return cohort.output.rstrip("/")
 
 
-def _plan(cohort: Cohort, rows: pd.DataFrame) -> Iterator[_Plan]:
-    """Which recordings go to which shard: in an order that looks random and does not depend on that of the table."""
-    order = np.argsort(np.array(hashed_order(rows["record_id"], cohort.split_seed), dtype=object), kind="stable")
-    for (institution, split), group in rows.iloc[order].groupby(["institution", "split"], sort=True):
-        shards = -(-len(group) // cohort.records_per_shard)
-        for number, positions in enumerate(np.array_split(group.index.to_numpy(), shards)):
-            file = f"{institution}/{split}-{number:05d}-of-{shards:05d}.tfrecord"
-            yield _Plan(file, institution, split, positions)
+def _identity(
+    cohort: Cohort, signal: Signal, quality: Quality, table: Table, keys: PatientKeys | None
+) -> dict[str, Any]:
+    """What decides what the dataset holds, as it comes back from JSON."""
+    return {
+        "settings": _settings(cohort, signal, quality),
+        "table_sha256": table.sha256,
+        "patient_keys": keys.fingerprint if keys else None,
+        "versions": {"python": platform.python_version(), **{library: _version(library) for library in _LIBRARIES}},
+    }
 
 
-def _task(cohort: Cohort, rows: pd.DataFrame, plan: _Plan, keys: PatientKeys) -> ShardTask:
-    recordings = tuple(
-        (
-            row.path,
-            Metadata(
-                record_id=row.record_id,
-                patient_key=keys.key(row.patient_id),
-                institution=row.institution,
-                label=None if np.isnan(row.label) else int(row.label),
-                lvef=None if np.isnan(row.lvef) else float(row.lvef),
-                age=None if np.isnan(row.age) else float(row.age),
-                sex=row.sex,
-            ),
-        )
-        for row in rows.loc[plan.positions].itertuples()
-    )
-    return ShardTask(f"{_folder(cohort)}/{plan.file}", cohort, recordings)
-
-
-def _write_shards(cohort: Cohort, rows: pd.DataFrame, plans: list[_Plan], keys: PatientKeys) -> list[ShardResult]:
-    processes = min(cohort.workers or os.cpu_count() or 1, len(plans))
-    if cohort.workers == 0 and len(rows) < _WORTH_A_POOL:
-        processes = 1
-    tasks = (_task(cohort, rows, plan, keys) for plan in plans)
-    interval = 0.1 if sys.stderr.isatty() else _LOG_INTERVAL_S
-    with tqdm(total=len(rows), desc="prepare", unit=" recordings", mininterval=interval) as bar:
-        if processes == 1:
-            return [write_shard(task, bar.update) for task in tasks]
-        return write_in_pool(tasks, processes, lambda done: bar.update(done - bar.n))
-
-
-def _shard(rows: pd.DataFrame, plan: _Plan, result: ShardResult) -> Shard:
-    accepted = np.delete(plan.positions, [position for position, _, _ in result.rejected])
-    return Shard(
-        file=plan.file,
-        institution=plan.institution,
-        split=plan.split,
-        records=len(accepted),
-        labelled=int(rows.loc[accepted, "label"].notna().sum()),
-        size_bytes=result.size_bytes,
-        sha256=result.sha256,
-    )
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{library: _version(library) for library in _LIBRARIES}}
+def _settings(*sections: Section) -> dict[str, Any]:
+    """The settings that decide what the dataset holds, by their flags."""
+    settings = {
+        section.flag(name): value
+        for section in sections
+        for name, value in vars(section).items()
+        if not (isinstance(section, Cohort) and name in _CIRCUMSTANCES)
+    }
+    for name in _SETS & settings.keys():
+        settings[name] = sorted(settings[name])
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def _version(library: str) -> str:
@@ -282,27 +210,35 @@ def _version(library: str) -> str:
         return "not installed"
 
 
-def _write_rejected(cohort: Cohort, rows: pd.DataFrame) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "reason", "detail"))
-    writer.writerows(rows.loc[rows["reason"] != "", ["path", "reason", "detail"]].itertuples(index=False))
-    write_text(f"{_folder(cohort)}/{REJECTED}", text.getvalue())
+def _already_prepared(cohort: Cohort, identity: dict[str, Any]) -> Manifest:
+    """The dataset that lies in the output folder, if it is the one that would be prepared, by whichever versions."""
+    manifest = read_manifest(cohort.output)
+    found = differences(vars(manifest), {**identity, "versions": {}})
+    if found:
+        raise DatasetError(
+            f"{manifest.path}: Expected no dataset in --output, or the same one. Received one that differs: "
+            f"{'; '.join(found)}. Remove it, or give another --output."
+        )
+    clear(_folder(cohort))  # left where prepare was stopped after its last step but one
+    logging.info("%s is there already, prepared with the same settings and table.", manifest.path)
+    return manifest
 
 
-def _tally(manifest: Manifest) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in manifest.rejected.items()) or "none"
+def _tally(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{code} {count}" for code, count in counts.items()) or "none"
 
 
 def _report(manifest: Manifest) -> None:
     logging.info(
-        "%s: %d recordings (%d training, %d validation, %d test), %d labelled, %d positive; rejected: %s.",
+        "%s: %d recordings (%d training, %d validation, %d test), %d labelled, %d positive; rejected: %s; with "
+        "findings: %s.",
         manifest.folder,
         manifest.count(),
         *(manifest.count(split) for split in SPLITS),
         manifest.count(labelled=True),
         manifest.positives(),
-        _tally(manifest),
+        _tally(manifest.rejected),
+        _tally(manifest.findings),
     )
     for split in SPLITS if manifest.label_name else ():
         positives, labelled = manifest.positives(split), manifest.count(split, labelled=True)

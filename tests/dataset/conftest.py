@@ -21,6 +21,23 @@ from keras_ecg_mae.dataset.schema import Metadata, encode
 from keras_ecg_mae.dataset.storage import sha256
 
 Rows = Sequence[dict[str, Any]]
+Contents = Callable[[Path], dict[str, bytes]]
+
+
+@pytest.fixture
+def contents() -> Contents:
+    """The content of every file in a folder and those below it, by its path there."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    (tmp_path / "secret").write_text("0123456789abcdef")
+    return str(tmp_path / "secret")
 
 
 @pytest.fixture
@@ -40,8 +57,12 @@ def write_table(tmp_path: Path) -> Callable[[Rows], Path]:
 
 def write_record(folder: Path, name: str, seed: int, samples: int = spec.SAMPLES) -> None:
     """A WFDB record of noise in twelve leads, 1 uV a unit."""
+    write_units(folder, name, np.random.default_rng(seed).integers(-500, 500, (samples, 12)))
+
+
+def write_units(folder: Path, name: str, units: np.ndarray) -> None:
+    """A WFDB record of `units` `(samples, 12)`, 1 uV each."""
     folder.mkdir(parents=True, exist_ok=True)
-    units = np.random.default_rng(seed).integers(-500, 500, (samples, 12))
     wfdb.wrsamp(
         name,
         fs=500,
@@ -71,6 +92,18 @@ class Hospital:
 
     def cohort(self, output: Path, **settings: Any) -> Cohort:
         return Cohort(recordings=str(self.recordings), labels=str(self.labels), output=str(output), **settings)
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Hospital:
+    """`good`, noise; `hum`, with 2 mV of mains hum in lead V2; `clipped`, whose leads I and II stay at 3 mV."""
+    noise = np.random.default_rng(0).integers(-500, 500, (3, spec.SAMPLES, 12))
+    noise[1, :, 7] += np.rint(1000 * np.sin(2 * np.pi * 50 * np.arange(spec.SAMPLES) / 500)).astype(int)
+    noise[2, 1000:1100, :2] = 3000
+    for name, units in zip(("good", "hum", "clipped"), noise, strict=True):
+        write_units(tmp_path / "files", name, units)
+    (tmp_path / "noisy.csv").write_text("path\ngood\nhum\nclipped\n")
+    return Hospital(tmp_path / "files", tmp_path / "noisy.csv", {})
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +146,23 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
 
 
 @pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    """Twelve recordings of one institution: `a` to `f`; `a2`, `b2` and `b3` with the samples of `a` and `b`; others.
+
+    `a2` is of a patient of its own, `b2` and `b3` are of the patient of `b`.
+    """
+    root = tmp_path_factory.mktemp("twins")
+    names = ("a", "b", "c", "a2", "d", "b2", "e", "b3", "f", "g", "h", "i")
+    for name in names:
+        write_record(root / "files", name, seed=ord(name[0]))
+    with open(root / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "patient_id"))
+        writer.writerows((name, "b" if name[0] == "b" else name) for name in names)
+    return Hospital(root / "files", root / "labels.csv", {})
+
+
+@pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """150 training records in three shards, every third unlabelled, and 20 validation records in one.
 
@@ -131,7 +181,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
                 ecg_mv = (number + np.arange(spec.SAMPLES) + np.zeros((12, 1))) * 1e-3
                 label = None if number % 3 == 2 else number % 3
                 name = f"record-{number}"
-                writer.write(encode(ecg_mv, Metadata(name, f"key-{number}", "north", label, None, None, "")))
+                metadata = Metadata(name, f"key-{number}", "north", label, None, None, "")
+                writer.write(encode(ecg_mv, metadata))
         labelled = sum(number % 3 != 2 for number in numbers)
         path = str(folder / file)
         shards.append(Shard(file, "north", split, len(numbers), labelled, (folder / file).stat().st_size, sha256(path)))
@@ -143,6 +194,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         counts=(Count("north", "train", 150, 50, 50, 50), Count("north", "validation", 20, 7, 7, 6)),
         shards=tuple(shards),
         rejected={},
+        findings={},
         settings={},
         table_sha256="",
         patient_keys="",

@@ -36,7 +36,7 @@ def test_what_is_written_is_read(dataset: Manifest) -> None:
         (lambda content: content["signal"].update(sampling_rate_hz=400), "Expected sampling_rate_hz 500. Received 400"),
         (lambda content: content["signal"]["leads"].reverse(), "Expected leads ['I', 'II', 'III'"),
         (lambda content: content.update(signal=None), "Expected an object under signal. Received None."),
-        (lambda content: content.update(format=1), "Expected the format 2. Received 1: prepare it again"),
+        (lambda content: content.update(format=2), "Expected the format 3. Received 2: prepare it again"),
         (lambda content: content.pop("shards"), "Expected the fields of a dataset manifest."),
         (lambda content: content["counts"][0].update(more=1), "Expected the description of a cohort."),
     ],

@@ -157,7 +157,9 @@ def test_table_only_shows_the_split_without_recordings(tmp_path: Path, capsys: p
     assert main(hospital(tmp_path), []) == 0
     assert "east (external)" in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path)) == ["dataset", "table.csv"]
-    assert os.listdir(tmp_path / "dataset") == ["cohort.json"]
+    assert sorted(os.listdir(tmp_path / "dataset")) == [
+        *("cohort.html", "cohort.json", "rejected.csv", "table_problems.csv"),
+    ]
     described = read_cohort(str(tmp_path / "dataset"))
     parts = {(part.institution, part.label): part for part in described.characteristics}
     assert set(parts) == {

@@ -219,6 +219,7 @@ def write_patients(folder: Path, records_per_shard: int, order: int) -> Manifest
         counts=(Count("north", "train", 80, 20, 140, 20),),
         shards=tuple(shards),
         rejected={},
+        findings={},
         settings={},
         table_sha256="",
         patient_keys="",

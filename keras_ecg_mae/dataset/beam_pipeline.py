@@ -1,0 +1,75 @@
+"""Shards written by an Apache Beam pipeline: on a cluster, by the same steps as on one machine.
+
+Every worker needs this package, and reaches the recordings and the dataset folder under the same names as the process
+that starts the pipeline: through a shared file system, or, for the dataset folder, in cloud storage.
+"""
+
+import pickle
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any
+
+from absl import logging
+
+from keras_ecg_mae.dataset.pool import Step, Task
+from keras_ecg_mae.dataset.shard_result import UNFINISHED
+from keras_ecg_mae.dataset.storage import whole_file
+from keras_ecg_mae.errors import ConfigError, DatasetError
+from keras_ecg_mae.storage import storage_path
+
+
+def work_in_beam(
+    step: Step[Task], tasks: Iterable[Task], folder: str, runner: str, runner_arguments: Sequence[str]
+) -> None:
+    """Does a step with each task in a pipeline, and waits for its end.
+
+    Tasks hold a shard's rows of the table, more in all than a runner takes as part of a pipeline (10 MB on Dataflow):
+    they go into the dataset folder's hidden one, and their names through the pipeline.
+
+    Args:
+        step: a function of a module.
+        tasks: what to do, stored before the pipeline starts.
+        folder: the dataset folder.
+        runner: its name, as `--runner` has it.
+        runner_arguments: further pipeline options, `--name=value`.
+
+    Raises:
+        ConfigError: Apache Beam is not installed.
+        DatasetError: the pipeline failed.
+    """
+    try:
+        beam: Any = import_module("apache_beam")
+        options: Any = import_module("apache_beam.options.pipeline_options")
+    except ImportError as error:
+        raise ConfigError(
+            f"Expected Apache Beam for --runner={runner}. Received none: pip install 'keras-ecg-mae[beam]'."
+        ) from error
+    paths = [_store(folder, number, task) for number, task in enumerate(tasks)]
+    logging.info("%d shards go to %s.", len(paths), runner)
+    try:
+        with beam.Pipeline(options=options.PipelineOptions([f"--runner={runner}", *runner_arguments])) as pipeline:
+            stored = pipeline | "Shards" >> beam.Create(paths) | "Deal out" >> beam.Reshuffle()
+            stored | step.__name__ >> beam.Map(_work, step)
+    except Exception as error:  # runners raise what they like
+        last = str(error).strip().splitlines()[-1:] or [""]
+        raise DatasetError(
+            f"--runner={runner}: Expected the pipeline to finish. Received {type(error).__name__}: {last[0]} The same "
+            "command goes on with the shards that are finished."
+        ) from error
+
+
+def _store(folder: str, number: int, task: Task) -> str:
+    path = f"{folder}/{UNFINISHED}/{number:06d}.task"
+    with whole_file(path) as file:
+        pickle.dump(task, file)
+    return path
+
+
+def _work(path: str, step: Step[Task]) -> None:
+    with storage_path(path).open("rb") as file:
+        task = pickle.load(file)
+    step(task, _nothing)
+
+
+def _nothing() -> None:
+    """How far a pipeline has come, its runner shows."""

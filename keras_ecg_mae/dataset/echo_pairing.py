@@ -1,0 +1,179 @@
+"""Which echocardiogram tells the ejection fraction of which ECG, where they stand in two tables."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from keras_ecg_mae.config import Cohort
+from keras_ecg_mae.dataset.dates import read_moment
+from keras_ecg_mae.dataset.ejection_fraction import EjectionFraction, read_ejection_fraction
+from keras_ecg_mae.dataset.table_columns import TableColumns, is_empty
+from keras_ecg_mae.dataset.table_file import read_table_file
+from keras_ecg_mae.dataset.table_problems import TableProblems
+from keras_ecg_mae.errors import DatasetError
+
+_NOT_USED = "not used"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How many ECGs were paired with an echocardiogram.
+
+    Attributes:
+        window_days: how far apart they may be.
+        echoes: rows of the table of echocardiograms.
+        usable_echoes: those with a patient, a date and an ejection fraction, repeated ones once.
+        ecgs: ECGs to pair.
+        paired: those with an echocardiogram in the window.
+        same_day: those with one on the same day.
+        median_days: between ECG and echocardiogram, of those that are paired; None where none is.
+        without_date: ECGs without a date that can be read.
+        without_echo: ECGs of patients of whom there is no usable echocardiogram.
+        outside_window: ECGs of patients whose echocardiograms are all too far away.
+    """
+
+    window_days: int
+    echoes: int
+    usable_echoes: int
+    ecgs: int
+    paired: int
+    same_day: int
+    median_days: float | None
+    without_date: int
+    without_echo: int
+    outside_window: int
+
+
+@dataclass(frozen=True)
+class Echoes:
+    """The table of echocardiograms.
+
+    Attributes:
+        usable: by patient, in the order of their moments: the moments in days, and what each says.
+        rows: how many rows the table has.
+        sha256: checksum of the file.
+    """
+
+    usable: dict[str, tuple[list[float], list[EjectionFraction]]]
+    rows: int
+    sha256: str
+
+
+def read_echoes(cohort: Cohort, problems: TableProblems) -> Echoes:
+    """Reads `cohort.echoes`. Rows without patient, date or ejection fraction are not used.
+
+    Several rows of a patient with the same date and time are one where they agree, and none where they do not:
+    which of two measurements counts is not for us to say.
+
+    Raises:
+        DatasetError: the file cannot be read, or a column is missing or the wrong one.
+        ConfigError: a sheet is named that it does not have.
+    """
+    names = {cohort.echo_patient_id_column or cohort.patient_id_column, cohort.echo_date_column, cohort.lvef_column}
+    file = read_table_file(cohort.echoes, "echoes", names, "echo_sheet", cohort.echo_sheet)
+    columns = TableColumns(cohort, "echoes", file, problems)
+    problem = f"Expected at most {len(file.header)} cells, as in the header. Received more."
+    problems.add("echoes", "", sorted(file.long_rows), problem, _NOT_USED)
+    columns.drop(pd.Index(sorted(file.long_rows)))
+    patients = columns.required("echo_patient_id_column")
+    echoes = pd.DataFrame(
+        {
+            "patient": patients.mask(is_empty(patients)),
+            "moment": columns.read(
+                "echo_date_column", lambda text: read_moment(text, cohort.date_format), _NOT_USED, decides=True
+            ),
+            "lvef": columns.read(
+                "lvef_column", lambda text: read_ejection_fraction(text, cohort.lvef_range), _NOT_USED, decides=True
+            ),
+        }
+    )
+    usable = echoes.dropna().drop_duplicates()
+    contradicting = usable.duplicated(["patient", "moment"], keep=False)
+    problems.add(
+        "echoes",
+        columns.name("lvef_column"),
+        usable.index[contradicting],
+        "Expected one ejection fraction of a patient at a date and time. Received several that differ.",
+        _NOT_USED,
+    )
+    usable = usable[~contradicting].sort_values("moment", kind="stable")
+    by_patient: dict[str, tuple[list[float], list[EjectionFraction]]] = {}
+    for patient, moment, lvef in zip(usable["patient"], usable["moment"], usable["lvef"], strict=True):
+        moments, values = by_patient.setdefault(patient, ([], []))
+        moments.append(float(moment))
+        values.append(lvef)
+    return Echoes(by_patient, len(file.cells), file.sha256)
+
+
+def pair(
+    patients: pd.Series, moments: pd.Series, echoes: Echoes, window_days: int, path: str
+) -> tuple[pd.Series, pd.Series, Pairing]:
+    """Finds the nearest echocardiogram of each ECG's patient, before it or after it.
+
+    Distances are whole days from date to date, so that an echocardiogram without a time of day is no further than one
+    with. Of two as near the earlier counts. Sawano et al. do not state their window; others took 7 days to a year.
+
+    Args:
+        patients: the patient of each ECG.
+        moments: the ECG's moment in days, NaN where unknown.
+        echoes: of all patients.
+        window_days: the largest distance.
+        path: the table of ECGs, for messages.
+
+    Returns:
+        What the echocardiogram says, None where there is none; the distance in days, NaN where there is none; counts.
+
+    Raises:
+        DatasetError: the tables have no patient in common.
+    """
+    known = patients.isin(echoes.usable)
+    if not known.any():
+        raise DatasetError(
+            f"{path}: Expected patients of whom --echoes has an echocardiogram. Received no patient id that is in both "
+            "tables: are the ids written alike (leading zeros, .0 at the end)?"
+        )
+    said: list[EjectionFraction | None] = []
+    distances: list[float] = []
+    for patient, moment in zip(patients, moments, strict=True):
+        dates, values = echoes.usable.get(patient, ([], []))
+        found, distance = (None, np.nan) if np.isnan(moment) else nearest(dates, moment)
+        if found is None or distance > window_days:
+            said.append(None)
+            distances.append(np.nan)
+        else:
+            said.append(values[found])
+            distances.append(distance)
+    distance_of = pd.Series(distances, patients.index, dtype=float)
+    paired = distance_of.notna()
+    dated = moments.notna()
+    return (
+        pd.Series(said, patients.index, dtype=object),
+        distance_of,
+        Pairing(
+            window_days=window_days,
+            echoes=echoes.rows,
+            usable_echoes=sum(len(dates) for dates, _ in echoes.usable.values()),
+            ecgs=len(patients),
+            paired=int(paired.sum()),
+            same_day=int((distance_of == 0).sum()),
+            median_days=float(distance_of.median()) if paired.any() else None,
+            without_date=int((~dated).sum()),
+            without_echo=int((dated & ~known).sum()),
+            outside_window=int((dated & known & ~paired).sum()),
+        ),
+    )
+
+
+def nearest(moments: list[float], moment: float) -> tuple[int | None, float]:
+    """Which of some ascending moments is the fewest days away, of equals the earliest, and how many; None of none."""
+    day = int(moment)
+    after = bisect_left(moments, day)  # the first of that day or later
+    candidates = [after] if after < len(moments) else []
+    if after > 0:  # the first of the last day before
+        candidates.insert(0, bisect_left(moments, int(moments[after - 1])))
+    if not candidates:
+        return None, float("nan")
+    best = min(candidates, key=lambda candidate: abs(int(moments[candidate]) - day))
+    return best, float(abs(int(moments[best]) - day))

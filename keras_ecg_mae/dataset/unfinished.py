@@ -1,0 +1,124 @@
+"""A dataset folder until its manifest is there: begun, entered again after a kill, and cleared."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from keras_ecg_mae.dataset.cohort_page import COHORT_PAGE
+from keras_ecg_mae.dataset.manifest import COHORT, REJECTED
+from keras_ecg_mae.dataset.shard_result import UNFINISHED, has_results, result_path
+from keras_ecg_mae.dataset.storage import make_folder, reason, storage_errors, write_text
+from keras_ecg_mae.dataset.table_problems import TABLE_PROBLEMS
+from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.run_folder import PARTIAL
+from keras_ecg_mae.storage import files_under, is_remote, read_if_there, storage_path
+
+_IDENTITY = "identity.json"
+# What `prepare --table_only` leaves.
+_TABLE_ONLY = (COHORT, COHORT_PAGE, REJECTED, TABLE_PROBLEMS)
+_SHARDS, _PARTIAL_FILES = "*-[0-9]*-of-[0-9]*.tfrecord", f".*{PARTIAL}"
+
+
+def check_unfinished(folder: str, identity: Mapping[str, Any]) -> None:
+    """Looks whether a dataset may be written to the folder: it is empty, or a `prepare` that was stopped has left it.
+
+    Args:
+        folder: the dataset folder.
+        identity: what decides the dataset's content, as it comes back from JSON. Finished shards of another one are
+            neither mixed with these nor removed.
+
+    Raises:
+        DatasetError: the folder holds something else, or finished shards of another dataset.
+    """
+    there = _read_identity(folder)
+    if there is None:
+        refuse_foreign(folder)
+    elif there != identity and has_results(folder):
+        raise DatasetError(
+            f"{folder}: Expected nothing in --output, or what the same prepare has left unfinished. Received finished "
+            f"shards of one that differs: {'; '.join(differences(there, identity))}. Give its command to go on with "
+            "them, or remove the folder."
+        )
+
+
+def begin(folder: str, identity: Mapping[str, Any]) -> None:
+    """Makes the dataset folder, or clears one that `check_unfinished` has let pass of what a kill left half written."""
+    there = _read_identity(folder)
+    if there is not None:
+        # Without a result, a shard is nothing to go on from.
+        _remove(folder, (_PARTIAL_FILES,) if has_results(folder) else (_PARTIAL_FILES, _SHARDS))
+    if there != identity:
+        make_folder(f"{folder}/{UNFINISHED}")
+        write_text(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two datasets differ, in words: each told by its settings, table, patient keys and versions."""
+    found = [
+        f"--{name} {there['settings'].get(name)!r} there, {value!r} now"
+        for name, value in now["settings"].items()
+        if there["settings"].get(name) != value
+    ]
+    if there["table_sha256"] != now["table_sha256"]:
+        found.append("the table has changed")
+    if there["patient_keys"] != now["patient_keys"]:
+        found.append("the secret of the patient keys (--patient_key_file) is another one or missing")
+    found += [
+        f"{name} {there['versions'].get(name)} there, {version} now"
+        for name, version in now["versions"].items()
+        if there["versions"].get(name) != version
+    ]
+    return found
+
+
+def clear(folder: str) -> None:
+    """Removes what a `prepare` needs to go on, once the manifest is there."""
+    hidden = storage_path(f"{folder}/{UNFINISHED}")
+    if not is_remote(folder):
+        shutil.rmtree(hidden, ignore_errors=True)
+        return
+    for path in list(files_under(hidden)):
+        path.unlink()
+
+
+def discard(folder: str, files: Iterable[str]) -> None:
+    """Removes shards and their results, so that other settings may begin anew."""
+    for file in files:
+        for path in (result_path(folder, file), f"{folder}/{file}"):
+            storage_path(path).unlink(missing_ok=True)
+
+
+def refuse_foreign(folder: str) -> None:
+    """Refuses a folder that holds what `prepare` did not write. Raises `DatasetError`."""
+    if _read_identity(folder) is not None:
+        return
+    try:
+        names = sorted(path.name for path in storage_path(folder).iterdir())
+    except storage_errors(folder):  # not there; what else it may be, writing will tell
+        return
+    found = [name for name in names if not name.startswith(".") and name not in _TABLE_ONLY]
+    if found:
+        raise DatasetError(
+            f"{folder}: Expected a new or an empty folder (--output). Received one that holds {found[0]!r}."
+        )
+
+
+def _read_identity(folder: str) -> dict[str, Any] | None:
+    path = f"{folder}/{UNFINISHED}/{_IDENTITY}"
+    try:
+        content = read_if_there(storage_path(path))
+    except OSError as error:
+        raise DatasetError(f"{path}: Expected a readable file. Received: {reason(error)}.") from error
+    return None if content is None else json.loads(content)
+
+
+def _remove(folder: str, patterns: Iterable[str]) -> None:
+    """Removes files of `prepare` in the dataset folder and in those of the institutions."""
+    found: list[Path] = [
+        path for path in files_under(storage_path(folder)) if any(fnmatch(path.name, pattern) for pattern in patterns)
+    ]
+    for path in found:
+        path.unlink()

@@ -1,0 +1,234 @@
+"""A `prepare` that is stopped, by whatever and whenever, and given again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keras_ecg_mae.config import Cohort, Quality
+from keras_ecg_mae.dataset import prepare, read_manifest
+from keras_ecg_mae.dataset.shard import RemovalTask, ShardTask, remove_recordings, write_shard
+from keras_ecg_mae.dataset.shard_result import read_result
+from keras_ecg_mae.errors import DatasetError
+
+if TYPE_CHECKING:
+    from tests.dataset.conftest import Contents, Hospital
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Ends the process, as a SIGKILL would, before or after its nth file gets its name, for n from 0 until one run gets to
+# its end; gives each command again. `prepare` writes everything aside first, so these are all states there are.
+KILL_AT_EVERY_FILE = """
+import os, sys
+from itertools import count
+from keras_ecg_mae.config import Cohort, Quality
+from keras_ecg_mae.dataset import prepare
+
+recordings, labels, secret, folder = sys.argv[1:]
+rename, KILLED = os.replace, 9
+
+def run(output, place, after):
+    renames = iter(range(10**6))
+
+    def count_and_die(*arguments):
+        last = next(renames) == place
+        if last and not after:
+            os._exit(KILLED)
+        rename(*arguments)
+        if last:
+            os._exit(KILLED)
+
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.replace = count_and_die
+    cohort = Cohort(
+        recordings=recordings, labels=labels, output=output, patient_key_file=secret, workers=1, records_per_shard=9
+    )
+    prepare(cohort, quality=Quality(reject=("duplicate_signal",)))
+    os._exit(0)
+
+for place in count():
+    for after in (False, True):
+        output = f"{folder}/{place}-{after}"
+        status = run(output, place, after)
+        if status == 0:
+            print(place)
+            sys.exit()
+        assert status == KILLED, status
+        assert run(output, -1, False) == 0
+"""
+
+
+@pytest.fixture
+def cohort(hospital: Hospital, tmp_path: Path, secret: str) -> Callable[..., Cohort]:
+    """The hospital's, in small shards; called with the name of the output folder."""
+
+    def make(name: str, **settings: object) -> Cohort:
+        return hospital.cohort(
+            tmp_path / name, **{"patient_key_file": secret, "workers": 1, "records_per_shard": 9, **settings}
+        )
+
+    return make
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes `prepare` be interrupted after so many recordings."""
+
+    def stop(last: int) -> None:
+        recordings = iter(range(1000))
+
+        def interrupted(task: ShardTask, advance: Callable[[], object]) -> None:
+            def advance_and_stop() -> None:
+                advance()
+                if next(recordings) == last:
+                    raise KeyboardInterrupt
+
+            write_shard(task, advance_and_stop)
+
+        monkeypatch.setattr("keras_ecg_mae.dataset.writing.write_shard", interrupted)
+
+    return stop
+
+
+def test_an_interrupted_prepare_goes_on_with_its_finished_shards_untouched(
+    cohort: Callable[..., Cohort],
+    tmp_path: Path,
+    stop_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    contents: Contents,
+) -> None:
+    prepare(cohort("whole"))
+    whole = contents(tmp_path / "whole")
+    stop_at(25)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(cohort("dataset"))
+    left = {name: content for name, content in contents(tmp_path / "dataset").items() if not name.startswith(".")}
+    assert left.items() <= whole.items()  # no half shard
+    assert len(left) > 2
+    with pytest.raises(DatasetError, match="Expected a dataset folder that prepare finished"):
+        read_manifest(str(tmp_path / "dataset"))
+    before = {name: (tmp_path / "dataset" / name).stat() for name in left}
+    monkeypatch.undo()
+    prepare(cohort("dataset"))
+    assert contents(tmp_path / "dataset") == whole
+    assert os.listdir(tmp_path / "dataset").count(".unfinished") == 0
+    for name, stat in before.items():
+        now = (tmp_path / "dataset" / name).stat()
+        assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns), name
+
+
+def test_killed_at_any_moment_it_gives_the_same_bytes_in_the_end(
+    twins: Hospital, tmp_path: Path, secret: str, contents: Contents
+) -> None:
+    folder = tmp_path / "killed"
+    answer = subprocess.run(
+        [sys.executable, "-c", KILL_AT_EVERY_FILE, twins.recordings, twins.labels, secret, folder],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    outputs = [contents(output) for output in sorted(folder.iterdir())]
+    assert len(outputs) >= 2 * int(answer.stdout) > 20
+    assert all(output == outputs[0] for output in outputs)
+    assert b"duplicate_signal" in outputs[0]["rejected.csv"]
+
+
+def test_processes_end_with_the_one_that_was_killed(
+    cohort: Callable[..., Cohort], tmp_path: Path, contents: Contents
+) -> None:
+    prepare(cohort("whole"))
+    settings = cohort("dataset")
+    command = [sys.executable, "-m", "keras_ecg_mae.prepare", "--workers=2", "--records_per_shard=9"]
+    command += [f"--{name}={getattr(settings, name)}" for name in ("recordings", "labels", "output")]
+    command += [f"--patient_key_file={settings.patient_key_file}"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        start_new_session=True,
+    ) as process:
+        try:
+            while not list((tmp_path / "dataset").rglob("*.result.json")):
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.005)
+            process.kill()
+            process.communicate(timeout=20)  # which ends when the last process has closed its end of the pipe
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    prepare(settings)
+    assert contents(tmp_path / "dataset") == contents(tmp_path / "whole")
+
+
+def test_what_differs_is_not_mixed(
+    cohort: Callable[..., Cohort], tmp_path: Path, stop_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(25)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(cohort("dataset"))
+    monkeypatch.undo()
+    for settings, quality, sentence in (
+        ({"split_seed": 1}, Quality(), "--split_seed 0 there, 1 now"),
+        ({"long_recordings": "middle"}, Quality(), "--long_recordings 'first' there, 'middle' now"),
+        ({}, Quality(reject=("duplicate_signal",)), r"--quality_reject .* there, .*'duplicate_signal'.* now"),
+    ):
+        with pytest.raises(DatasetError, match=rf"finished shards of one that differs: {sentence}\. Give its command"):
+            prepare(cohort("dataset", **settings), quality=quality)
+    Path(tmp_path / "secret").write_text("another secret that is long enough")
+    with pytest.raises(DatasetError, match=r"patient keys .* is another one or missing"):
+        prepare(cohort("dataset"))
+    Path(tmp_path / "secret").unlink()
+    with pytest.raises(DatasetError, match=r"patient keys .* is another one or missing"):
+        prepare(cohort("dataset"))
+    assert not (tmp_path / "secret").exists()
+
+
+def test_a_shard_that_was_cut_off_since_is_written_again(
+    cohort: Callable[..., Cohort],
+    tmp_path: Path,
+    stop_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    contents: Contents,
+) -> None:
+    prepare(cohort("whole"))
+    stop_at(25)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(cohort("dataset"))
+    monkeypatch.undo()
+    with open(next((tmp_path / "dataset").glob("*/*.tfrecord")), "r+b") as shard:
+        shard.truncate(1000)
+    prepare(cohort("dataset"))
+    assert contents(tmp_path / "dataset") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_shard_is_not_copied(
+    cohort: Callable[..., Cohort], tmp_path: Path, stop_at: Callable[[int], None]
+) -> None:
+    stop_at(25)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(cohort("dataset"))
+    folder = str(tmp_path / "dataset")
+    shard = next((tmp_path / "dataset").glob("*/*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[6] ^= 1  # of the first record's length
+    shard.write_bytes(content)
+    file = str(shard.relative_to(folder))
+    assert read_result(folder, file) is not None
+    with pytest.raises(DatasetError, match=r"Expected a shard of \d recordings\. Received one that is damaged"):
+        remove_recordings(RemovalTask(folder, file, (0,)), lambda: None)
+    assert shard.read_bytes() == content
+    assert not list((tmp_path / "dataset").rglob(".*.partial"))
