@@ -2,7 +2,8 @@
 
     python -m keras_ecg_mae.export --run=RUN --dataset=DATASET --name=NAME
 
-`train` does this as its last stage; here it is done alone, for a run that was evaluated.
+`train` does this as its last stage; here it is done alone, for a run that was evaluated, or with --exported=autoencoder
+for one that was pretrained.
 """
 
 import sys

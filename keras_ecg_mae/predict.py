@@ -1,8 +1,13 @@
-"""Prints a probability for each recording, with an export.
+"""Prints a probability for each recording, with an export or a model server.
 
     python -m keras_ecg_mae.predict --model=saved_models/NAME FILE...
+    python -m keras_ecg_mae.predict --model=NAME --server=localhost:8500 FILE...
+    python -m keras_ecg_mae.predict --model=saved_models/NAME --dataset=DATASET
+    find recordings -name '*.hea' | python -m keras_ecg_mae.predict --model=saved_models/NAME --files=- --format=json \\
+        --predictions=predictions.jsonl
 
-Exits with 1 where a file could not be used; the others are predicted all the same.
+Exits with 1 where a recording could not be used; the others are predicted all the same. With --predictions, the same
+command goes on behind the last prediction after an interruption.
 """
 
 import json
@@ -11,32 +16,33 @@ from dataclasses import asdict
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.errors import ConfigError
-from keras_ecg_mae.storage import storage_path
 
 
 def main(config: Config, files: list[str]) -> int:
-    """Predicts every file, one line each."""
-    from keras_ecg_mae.serving.prediction import ExportedModel
+    """Predicts every recording, one line each."""
+    from keras_ecg_mae.serving.predicting import Predicting
 
     config.prediction.require("model")
-    if not files:
-        raise ConfigError("Expected at least one file to predict. Received none.")
-    model = ExportedModel(storage_path(config.prediction.model))
-    table = config.prediction.format == "table"
+    predicting = Predicting(config, files)
+    if config.prediction.predictions:
+        written, unusable = predicting.write(config.prediction.predictions)
+        sys.stdout.write(
+            f"Predicted {written:,} recordings, {unusable:,} of them unusable: {config.prediction.predictions}\n"
+        )
+        return int(unusable > 0)
+    output, table, failed = predicting.model.output, config.prediction.format == "table", False
     if table:
-        sys.stdout.write(f"{model.output:>{len(model.output)}}  file\n")
-    failed = False
-    for prediction in model.predict_files(files):
-        failed |= prediction.probability is None
+        sys.stdout.write(f"{output}  file\n")
+    for prediction in predicting.predictions():
+        failed |= prediction.error is not None
         if not table:
-            sys.stdout.write(json.dumps({**asdict(prediction), "label": model.label}) + "\n")
+            sys.stdout.write(json.dumps({**asdict(prediction), "label": predicting.model.label}) + "\n")
         elif prediction.probability is None:
-            sys.stdout.write(f"{'-':>{len(model.output)}}  {prediction.path}: {prediction.error}\n")
+            sys.stdout.write(f"{'-':>{len(output)}}  {prediction.path}: {prediction.error}\n")
         else:
-            sys.stdout.write(f"{prediction.probability:>{len(model.output)}.4f}  {prediction.path}\n")
+            sys.stdout.write(f"{prediction.probability:>{len(output)}.4f}  {prediction.path}\n")
     return int(failed)
 
 
 if __name__ == "__main__":
-    run_command(main, ["prediction"], arguments=True)
+    run_command(main, ["prediction", "signal"], arguments=True)

@@ -1,8 +1,10 @@
 """The stages of a run: each takes what the one before left in the run folder, and leaves its own."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -21,13 +23,21 @@ from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
 from keras_ecg_mae.run_record import Dataset, expect_dataset, read_commands, record_command, this_command
-from keras_ecg_mae.serving.export import export_classifier
+from keras_ecg_mae.serving.description import Decision, Description, read_description
+from keras_ecg_mae.serving.export import export_autoencoder, export_classifier
+from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
+from keras_ecg_mae.serving.origin import ecgs_to_compare, origin_of
+from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.versions import newest_version
 from keras_ecg_mae.storage import is_remote, local_copy, storage_path
 from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
-from keras_ecg_mae.training.finetune import CLASSIFIER, check_labels, finetune
+from keras_ecg_mae.training.finetune import CLASSIFIER, check_labels, finetune, load_autoencoder
 from keras_ecg_mae.training.pretrain import AUTOENCODER, pretrain
 
 FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
+AUTOENCODER_EXPORT = "export_autoencoder"  # of the same run, beside its classifier's
+# What decides whether a model is exported, and nothing about the export.
+_GATE = ("export_minimum_auroc", "export_minimum_institution_auroc", "export_auroc_tolerance", "export_despite_gate")
 
 
 def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
@@ -56,8 +66,8 @@ def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
     if "evaluate" in stages and not manifest.count("test", labelled=True):
         raise DatasetError(f"{manifest.path}: Expected labelled recordings in the split test. Received none.")
     for stage in stages:
-        expect_settings(run / FOLDERS[stage], _deciding_settings(stage, config, manifest))
-        if read_done(run / FOLDERS[stage]) is None:
+        expect_settings(_folder(stage, config), _deciding_settings(stage, config, manifest))
+        if read_done(_folder(stage, config)) is None:
             break  # its result is among what decides the next one
     if not chief:
         return
@@ -75,7 +85,7 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
         DatasetError: a shard was damaged, or removed, while it was in use.
         PreemptedError: the process was asked to end, or another worker has gone; the same command goes on.
     """
-    folder = storage_path(config.training.run) / FOLDERS[stage]
+    folder = _folder(stage, config)
     if chief:
         enter_stage(folder, _deciding_settings(stage, config, manifest))
     done = read_done(folder)
@@ -93,6 +103,12 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
         if isinstance(error, tf.errors.ResourceExhaustedError):
             remedy = " For less memory, raise --accumulation or lower the batch size."
         raise RunError(f"{folder}: Expected to compute. Received: {reason(error)}.{remedy}") from error
+
+
+def _folder(stage: str, config: Config) -> Path:
+    """Where a stage leaves what it makes."""
+    of_autoencoder = stage == "export" and config.export.exported == "autoencoder"
+    return storage_path(config.training.run) / (AUTOENCODER_EXPORT if of_autoencoder else FOLDERS[stage])
 
 
 def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[str, Any]:
@@ -125,7 +141,10 @@ def _deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[s
     finetuned = read_done(run / FOLDERS["finetune"])
     if stage == "evaluate":
         return {"dataset": manifest.digest, "confidence": config.evaluation.confidence, "finetune": finetuned}
-    return {**asdict(config.export), "finetune": finetuned, "evaluate": read_done(run / FOLDERS["evaluate"])}
+    settings = _without(config.export, *_GATE)
+    if config.export.exported == "autoencoder":
+        return {**settings, "pretrain": read_done(run / FOLDERS["pretrain"])}
+    return {**settings, "finetune": finetuned, "evaluate": read_done(run / FOLDERS["evaluate"])}
 
 
 def _without(section: Section, *idle: str) -> dict[str, Any]:
@@ -177,13 +196,22 @@ def _evaluate(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any
 
 
 def _evaluate_classifier(config: Config, manifest: Manifest, folder: Path, threshold: float | None) -> Results:
-    classifier = load_classifier(config)
-    predict = tf.function(classifier.probability, reduce_retracing=True)
+    predict = tf.function(load_classifier(config).probability, reduce_retracing=True)
+    return _evaluate_predictions(lambda ecg: np.asarray(predict(tf.constant(ecg))), config, manifest, folder, threshold)
+
+
+def _evaluate_predictions(
+    predict: Callable[[np.ndarray], np.ndarray],
+    config: Config,
+    manifest: Manifest,
+    folder: Path,
+    threshold: float | None,
+) -> Results:
     batches = evaluation_batches(
         manifest, ["validation", "test"], batch_size=config.evaluation.evaluate_batch_size, labelled=True
     )
     return evaluate(
-        lambda ecg: np.asarray(predict(tf.constant(ecg))),
+        predict,
         batches.as_numpy_iterator(),
         folder,
         external_institutions=manifest.external_institutions,
@@ -205,25 +233,79 @@ def load_classifier(config: Config) -> Classifier | CnnClassifier:
 
 
 def _export(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-    results = read_results(storage_path(config.training.run) / FOLDERS["evaluate"])
-    version = export_classifier(
-        load_classifier(config),
-        storage_path(config.export.saved_models) / config.export.name,
-        label_name=manifest.label_name,
-        threshold=results.threshold,
-        provenance={
-            "run": config.training.run,
-            "dataset": manifest.digest,
-            "threshold_rule": results.threshold_rule,
-            "evaluation": [
-                {"institution": group.name, "role": group.role, "ecgs": group.ecgs, "auroc": asdict(group.auroc)}
-                for group in results.groups
-            ],
-        },
-    )
+    settings = config.export
+    saved_models = storage_path(settings.saved_models) / settings.name
+    incumbent = newest_version(saved_models)
+    described = None if incumbent is None else read_description(incumbent)
+    if incumbent is not None and described is not None:
+        expect_same_model(incumbent, described, settings.exported, manifest.label_name)
+    if settings.exported == "autoencoder":
+        version = _export_autoencoder(config, manifest, saved_models)
+    else:
+        version = _export_classifier(config, manifest, saved_models, incumbent, described)
     done = {"saved_model": str(version)}
     mark_done(folder, done)
     return done
+
+
+def _export_classifier(
+    config: Config, manifest: Manifest, saved_models: Path, incumbent: Path | None, described: Description | None
+) -> Path:
+    run = storage_path(config.training.run)
+    classifier, results = load_classifier(config), read_results(run / FOLDERS["evaluate"])
+    groups = [asdict(group) for group in results.groups]
+    before = _incumbent_groups(config, manifest, incumbent, described) if incumbent and described else []
+    refused = gate_refusals(groups, config.export, before)
+    if refused and not config.export.export_despite_gate:
+        raise RunError(
+            f"{saved_models}: Expected a classifier to serve. Received one that the gate refuses: {' '.join(refused)} "
+            "--export_despite_gate exports it all the same."
+        )
+    return export_classifier(
+        classifier,
+        saved_models,
+        decision=Decision(
+            label=manifest.label_name,
+            threshold=results.threshold,
+            threshold_rule=results.threshold_rule,
+            confidence=results.confidence,
+            evaluation=groups,
+            refused=refused,
+        ),
+        origin=origin_of(config.training.run, run / FOLDERS["finetune"], manifest),
+        batch_sizes=config.export.export_batch_sizes,
+        ecg_mv=ecgs_to_compare(manifest, labelled=True),
+    )
+
+
+def _export_autoencoder(config: Config, manifest: Manifest, saved_models: Path) -> Path:
+    folder = storage_path(config.training.run) / FOLDERS["pretrain"]
+    done = read_done(folder)
+    if done is None:
+        raise RunError(f"{folder}: Expected a pretrained autoencoder. Received none: run the stage pretrain first.")
+    return export_autoencoder(
+        load_autoencoder(folder / AUTOENCODER),
+        saved_models,
+        origin=origin_of(config.training.run, folder, manifest),
+        validation={name: value for name, value in done.items() if name.startswith("validation_")},
+        batch_sizes=config.export.export_batch_sizes,
+        ecg_mv=ecgs_to_compare(manifest, labelled=False),
+    )
+
+
+def _incumbent_groups(
+    config: Config, manifest: Manifest, incumbent: Path, described: Description
+) -> Sequence[Mapping[str, Any]]:
+    """What the version served so far does on this dataset's test ECGs: as it says, or where it was tested on others,
+    evaluated anew."""
+    if described.decision is None:
+        return []
+    if described.dataset == manifest.digest:
+        return described.decision.evaluation
+    with TemporaryDirectory() as scratch:
+        predict, threshold = ExportedModel(incumbent).probability, described.decision.threshold
+        results = _evaluate_predictions(predict, config, manifest, Path(scratch), threshold)
+    return [asdict(group) for group in results.groups]
 
 
 _STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": _export}
@@ -232,7 +314,7 @@ _STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "
 def summary(config: Config, manifest: Manifest) -> str:
     """What a run has come to: a short text for the console."""
     run = storage_path(config.training.run)
-    done = {stage: read_done(run / folder) for stage, folder in FOLDERS.items()}
+    done = {stage: read_done(_folder(stage, config)) for stage in STAGES}
     lines = ["", f"Run {run}"]
     if pretrained := done["pretrain"]:
         lines += [
@@ -260,7 +342,8 @@ def summary(config: Config, manifest: Manifest) -> str:
     next_commands = [f"tensorboard --logdir {run}"]
     if exported := done["export"]:
         lines.append(f"  exported     {exported['saved_model']}")
-        next_commands.append(f"python -m keras_ecg_mae.predict --model={exported['saved_model']} FILE...")
+        if config.export.exported == "classifier":
+            next_commands.append(f"python -m keras_ecg_mae.predict --model={exported['saved_model']} FILE...")
     else:
         own = config.finetuning.encoder == OWN_PRETRAINING
         missing = ",".join(stage for stage in STAGES if not done[stage] and (own or stage != "pretrain"))

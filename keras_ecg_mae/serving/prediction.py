@@ -1,93 +1,80 @@
-"""Prediction of recordings with an export."""
+"""A classifier's export, loaded on this machine."""
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_ecg_mae.errors import RecordingError, RunError
-from keras_ecg_mae.recordings import conform, open_recording
-from keras_ecg_mae.serving.export import MODEL_FILE, SAVED_MODEL, versions
+from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.serving.answer import Answer
+from keras_ecg_mae.serving.description import read_description
+from keras_ecg_mae.serving.signatures import (
+    DEFAULT,
+    ENCODE,
+    EXAMPLES,
+    FEATURES,
+    INPUT_OK,
+    positive_output,
+    probability_output,
+)
+from keras_ecg_mae.serving.versions import SAVED_MODEL, newest_version
 from keras_ecg_mae.spec import signal_contract
-from keras_ecg_mae.storage import read_if_there
-
-BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One recording's result: a probability, or why there is none."""
-
-    path: str
-    probability: float | None = None
-    error: str | None = None
 
 
 class ExportedModel:
-    """An export, loaded.
+    """A classifier's export, loaded.
 
     Args:
         path: `saved_models/NAME` for its newest whole version, or `saved_models/NAME/VERSION`.
 
     Attributes:
         folder: of the version. label: what a positive label means. threshold: from which a probability is positive.
+        output: the probability's name among the outputs. max_flat_leads, long_recordings: what becomes of a recording
+        before the model, as it did of those that it was trained on.
 
     Raises:
-        RunError: there is no export at `path`, or it takes another signal.
+        RunError: there is no export at `path`, it is not a classifier's, or it takes another signal.
     """
 
     def __init__(self, path: Path):
-        self.folder = _version_folder(path)
-        description_path = self.folder / "assets" / MODEL_FILE
-        try:
-            content = read_if_there(description_path)
-            if content is None:
-                raise FileNotFoundError("no such file")
-            description = json.loads(content)
-            self.label: str = description["label"]
-            self.threshold: float = description["threshold"]
-            self.output: str = description["output"]
-            signal = description["signal"]
-        except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{description_path}: Expected the description of an export. Received: {error}") from error
-        if signal != signal_contract():
-            raise RunError(f"{description_path}: Expected the signal {signal_contract()}. Received {signal}.")
+        self.folder = version_folder(path)
+        description = read_description(self.folder)
+        if description.decision is None:
+            raise RunError(f"{self.folder}: Expected the export of a classifier. Received an {description.model}'s.")
+        if description.signal != signal_contract():
+            raise RunError(f"{self.folder}: Expected the signal {signal_contract()}. Received {description.signal}.")
+        self.label = description.decision.label
+        self.threshold = description.decision.threshold
+        self.output = probability_output(self.label)
+        self.max_flat_leads = description.max_flat_leads
+        self.long_recordings = description.long_recordings
         self._loaded = tf.saved_model.load(str(self.folder))  # keeps the variables alive
-        self._serve = self._loaded.signatures["serving_default"]
+
+    def classify(self, ecg_mv: np.ndarray) -> Answer:
+        """`(batch, 12, 5000)` float32 mV."""
+        return self._answer(self._loaded.signatures[DEFAULT](ecg=tf.constant(ecg_mv, tf.float32)))
+
+    def classify_examples(self, serialized: Iterable[bytes]) -> Answer:
+        """tf.Examples of a dataset's schema. Raises `tf.errors.InvalidArgumentError` where one is none."""
+        return self._answer(self._loaded.signatures[EXAMPLES](examples=tf.constant(list(serialized), tf.string)))
 
     def probability(self, ecg_mv: np.ndarray) -> np.ndarray:
-        """`(batch, 12, 5000)` float32 mV -> `(batch,)` float32."""
-        return self._serve(ecg=tf.constant(ecg_mv, tf.float32))[self.output].numpy()
+        """`(batch, 12, 5000)` float32 mV -> `(batch,)` float32, NaN where it cannot be an ECG."""
+        return self.classify(ecg_mv).probability
 
-    def predict_files(self, paths: Iterable[str]) -> Iterator[Prediction]:
-        """One result a file, in their order; a file that cannot be used has its reason instead of a probability."""
-        waiting: list[Prediction] = []
-        ecgs: list[np.ndarray] = []
-        for path in paths:
-            try:
-                ecgs.append(conform(open_recording(path)))
-                waiting.append(Prediction(path))
-            except RecordingError as error:
-                waiting.append(Prediction(path, error=error.detail))
-            if len(waiting) == BATCH_SIZE:
-                yield from self._finish(waiting, ecgs)
-                waiting, ecgs = [], []
-        yield from self._finish(waiting, ecgs)
+    def encode(self, ecg_mv: np.ndarray) -> np.ndarray:
+        """`(batch, 12, 5000)` float32 mV -> features `(batch, width)` float32, NaN where it cannot be an ECG."""
+        return self._loaded.signatures[ENCODE](ecg=tf.constant(ecg_mv, tf.float32))[FEATURES].numpy()
 
-    def _finish(self, waiting: list[Prediction], ecgs: list[np.ndarray]) -> Iterator[Prediction]:
-        probabilities = iter(self.probability(np.stack(ecgs))) if ecgs else iter(())
-        for prediction in waiting:
-            yield prediction if prediction.error else Prediction(prediction.path, float(next(probabilities)))
+    def _answer(self, outputs: dict[str, tf.Tensor]) -> Answer:
+        names = (self.output, positive_output(self.label), INPUT_OK)
+        return Answer(*(outputs[name].numpy() for name in names))
 
 
-def _version_folder(path: Path) -> Path:
-    if (path / SAVED_MODEL).exists():
-        return path
-    # An upload that is under way, or was cut off, lacks its last file.
-    numbers = [number for number in versions(path) if (path / str(number) / SAVED_MODEL).exists()]
-    if not numbers:
+def version_folder(path: Path) -> Path:
+    """`path` where it is a version, else its newest whole one. Raises `RunError` where there is none."""
+    version = path if (path / SAVED_MODEL).exists() else newest_version(path)
+    if version is None:
         raise RunError(f"{path}: Expected an export, saved_models/NAME or saved_models/NAME/VERSION. Received none.")
-    return path / str(numbers[-1])
+    return version

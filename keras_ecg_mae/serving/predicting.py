@@ -1,0 +1,122 @@
+"""Predictions of many recordings, from wherever they are, by whatever model: what the command `predict` does."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_ecg_mae.config import SPLITS, Config
+from keras_ecg_mae.dataset import evaluation_batches, read_manifest
+from keras_ecg_mae.errors import ConfigError
+from keras_ecg_mae.serving.client import ServedModel
+from keras_ecg_mae.serving.predict_files import Classifies, Conforming, Prediction, predict_batch, predict_files
+from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.prediction_file import PredictionFile
+from keras_ecg_mae.storage import is_remote, storage_path
+
+_LOG_INTERVAL_S = 30.0
+
+
+class Predicting:
+    """A model, and the recordings to predict.
+
+    Args:
+        config: which model, which recordings, and what becomes of the files among them.
+        files: recordings' files, before those of `--files`.
+
+    Attributes:
+        model: what predicts.
+
+    Raises:
+        ConfigError: no recordings are given, or files and a dataset.
+        RunError, ServerError: there is no such model.
+        DatasetError: there is no such dataset.
+    """
+
+    def __init__(self, config: Config, files: Iterable[str]):
+        settings, dataset = config.prediction, config.training.dataset
+        self._batch_size, self._manifest = settings.predict_batch_size, read_manifest(dataset) if dataset else None
+        self._files = [*files]
+        if bool(self._files or settings.files) == (self._manifest is not None):
+            raise ConfigError(
+                "Expected recordings: files and --files, or --dataset. "
+                f"Received {'both' if self._manifest else 'none of them'}."
+            )
+        self._list = settings.files
+        self.model: Classifies
+        if settings.server:
+            self.model, self._name = ServedModel(settings), f"{settings.server} {settings.model}"
+            # What the model was trained on, its server knows: it has the last word on flat leads.
+            self._conforming = Conforming(config.signal, config.cohort.long_recordings, max_flat_leads=11)
+        else:
+            exported = ExportedModel(storage_path(settings.model))
+            self.model, self._name = exported, str(exported.folder)
+            self._conforming = Conforming(config.signal, exported.long_recordings, exported.max_flat_leads)
+
+    def predictions(self) -> Iterator[Prediction]:
+        """One a recording, in order."""
+        return chain.from_iterable(self._batches(self._recordings()))
+
+    def write(self, path: str) -> tuple[int, int]:
+        """Writes the predictions to a `PredictionFile`, behind those that are there.
+
+        Returns:
+            how many recordings were predicted now, and how many of them could not be used.
+
+        Raises:
+            ConfigError: the file would lie in cloud storage, which cannot be appended to.
+            RunError: it holds others, or cannot be written.
+        """
+        if is_remote(path):
+            raise ConfigError(f"Expected --predictions on this machine's disks. Received {path}.")
+        written = unusable = 0
+        interval = 0.1 if sys.stderr.isatty() else _LOG_INTERVAL_S
+        with PredictionFile(Path(path), self.model.label, self._name) as file:
+            done, left = file.remaining(self._recordings())
+            with tqdm(initial=done, desc="predict", unit=" recordings", mininterval=interval) as bar:
+                for batch in self._batches(left):
+                    file.append(batch)
+                    bar.update(len(batch))
+                    written += len(batch)
+                    unusable += sum(prediction.error is not None for prediction in batch)
+        return written, unusable
+
+    def _recordings(self) -> Iterator[tuple[str, np.ndarray | None]]:
+        """Each recording's name, and its `(12, 5000)` float32 mV where it comes from a dataset."""
+        if self._manifest is None:
+            for path in chain(self._files, _listed(self._list)):
+                yield path, None
+            return
+        batches = evaluation_batches(self._manifest, SPLITS, batch_size=self._batch_size, labelled=False)
+        for batch in batches.as_numpy_iterator():
+            yield from ((name.decode(), ecg_mv) for name, ecg_mv in zip(batch["record_id"], batch["ecg"], strict=True))
+
+    def _batches(self, recordings: Iterator[tuple[str, np.ndarray | None]]) -> Iterator[list[Prediction]]:
+        if self._manifest is None:
+            paths = (path for path, _ in recordings)
+            yield from predict_files(self.model, paths, self._conforming, batch_size=self._batch_size)
+        else:
+            while batch := [(name, ecg) for name, ecg in islice(recordings, self._batch_size) if ecg is not None]:
+                yield predict_batch(self.model, batch)
+
+
+def _listed(path: str) -> Iterator[str]:
+    """The paths in a text file, or on standard input, one a line; none of an empty name."""
+    if not path:
+        return
+    if path == "-":
+        yield from _lines(sys.stdin)
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            yield from _lines(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "text that is not UTF-8"
+        raise ConfigError(f"Expected --files to be a readable text file. Received {path}: {reason}.") from error
+
+
+def _lines(file: Iterable[str]) -> Iterator[str]:
+    return (path for line in file if (path := line.rstrip("\r\n")))

@@ -1,0 +1,60 @@
+"""What a model card says to those who decide on a model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_ecg_mae.serving.model_card import write_classifier_card
+
+Make = Callable[..., Any]
+
+
+def card(folder: Path, origin: Any, decision: Any) -> str:
+    (folder / "assets").mkdir()
+    write_classifier_card(folder, "mine", origin, decision, {"weights": "123"})
+    return (folder / "assets" / "model_card.md").read_text()
+
+
+def test_it_holds_data_figures_intended_use_and_limits(tmp_path: Path, origin: Make, decision: Make) -> None:
+    text = card(tmp_path, origin(), decision())
+    assert "left ventricular systolic dysfunction (ejection fraction under 40%)." in text
+    assert "Not a medical device." in text
+    assert "## Limits" in text
+    assert "at least 0.4: largest sum (Youden)." in text
+    lines = text.splitlines()
+    assert "| a | train | 1,234 | 300 | 900 | 50 |" in lines
+    assert "| b\\|c | test | 90 | 0 | 95 | 5 |" in lines
+    accuracy = "| a | internal | 1,200 | 900 | 40 | 0.910 (0.850 to 0.950) | 0.750 (0.300 to 0.950) "
+    assert any(line.startswith(accuracy) for line in lines)
+    assert any(line.startswith("| b\\|c | internal | 1,200 | 900 | 0 | undefined | undefined |") for line in lines)
+    assert "External institutions, tested on only: b\\|c." in text
+    assert "more than 0 leads move less than 5 uV" in text
+    assert "more than 20 mV from the median, or no lead with 20 uV" in text
+    assert "refused" not in text
+
+
+def test_a_stand_in_label_is_not_called_lvsd(tmp_path: Path, origin: Make, decision: Make) -> None:
+    text = card(tmp_path, origin("abnormal_rhythm"), decision("abnormal_rhythm"))
+    assert "the probability of `abnormal_rhythm`" in text
+    assert "nothing here is about left ventricular systolic dysfunction" in text
+    assert text.count("left ventricular") == 1
+    assert "LVSD" not in text
+    assert "ejection" not in text
+
+
+def test_what_was_exported_all_the_same_says_why(tmp_path: Path, origin: Make, decision: Make) -> None:
+    text = card(tmp_path, origin(), decision(refused=["Expected better.\n# Received worse."]))
+    assert "## Exported although it was to be refused\n\n* Expected better. # Received worse.\n" in text
+
+
+def test_words_of_a_table_stay_in_their_cell(tmp_path: Path, origin: Make, decision: Make) -> None:
+    text = card(tmp_path, origin("x` |\n# y"), decision("x` |\n# y"))
+    assert "`x' \\| # y`" in text
+    assert "\n# y" not in text
+
+
+def test_an_autoencoders_card_claims_no_disease(exported_autoencoder: Path) -> None:
+    text = (exported_autoencoder / "assets" / "model_card.md").read_text()
+    assert "| the model, on hidden patches | 0.600 |" in text
+    assert "makes no statement about a disease" in text
+    assert "AUROC" not in text

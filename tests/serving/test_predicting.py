@@ -1,0 +1,114 @@
+"""Predictions of many recordings: any source, in order, bad ones among them, interrupted and gone on with."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from keras_ecg_mae import spec
+from keras_ecg_mae.config import Config, Prediction, Training
+from keras_ecg_mae.dataset import Manifest
+from keras_ecg_mae.errors import ConfigError, RunError
+from keras_ecg_mae.serving import predict_files
+from keras_ecg_mae.serving.predicting import Predicting
+
+
+def write_record(folder: Path, name: str, ecg_mv: np.ndarray) -> str:
+    wfdb.wrsamp(
+        name,
+        fs=500,
+        units=["mV"] * 12,
+        sig_name=list(spec.LEADS),
+        d_signal=np.rint(ecg_mv.T * 1000).astype(int),
+        fmt=["16"] * 12,
+        adc_gain=[1000.0] * 12,
+        baseline=[0] * 12,
+        write_dir=str(folder),
+    )
+    return str(folder / name)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, ecgs: np.ndarray) -> list[str]:
+    """Nine recordings, the sixth of which is none."""
+    written = [write_record(tmp_path, f"r{number}", ecgs[number]) for number in range(9)]
+    Path(written[5] + ".hea").write_text("nothing")
+    return written
+
+
+@pytest.fixture
+def config(exported: Path) -> Config:
+    return Config(prediction=Prediction(model=str(exported), predict_batch_size=2, format="json"))
+
+
+def test_each_recording_has_its_own_answer_in_order(paths: list[str], config: Config, ecgs: np.ndarray) -> None:
+    predicting = Predicting(config, paths)
+    predictions = list(predicting.predictions())
+    assert [prediction.path for prediction in predictions] == paths
+    expected = predicting.model.classify(ecgs[:9])
+    for number, prediction in enumerate(predictions):
+        if number == 5:
+            assert prediction.error is not None
+            assert prediction.probability is None
+        else:
+            assert prediction.probability == pytest.approx(float(expected.probability[number]), abs=1e-5)
+            assert prediction.positive == bool(expected.positive[number])
+
+
+def test_an_interrupted_file_ends_as_one_that_was_not(
+    paths: list[str], config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{path}\n" for path in paths))
+    config = replace(config, prediction=replace(config.prediction, files=str(listed)))
+    whole, parts = str(tmp_path / "whole.jsonl"), tmp_path / "parts.jsonl"
+    assert Predicting(config, []).write(whole) == (9, 1)
+
+    class StoppedError(Exception):
+        pass
+
+    original, calls = predict_files.predict_batch, []
+
+    def stops(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise StoppedError
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predict_files, "predict_batch", stops)
+    with pytest.raises(StoppedError):
+        Predicting(config, []).write(str(parts))
+    assert len(parts.read_text().splitlines()) == 4
+    with parts.open("a") as file:
+        file.write('{"path": "half a li')  # as a killed process leaves it
+    assert Predicting(config, []).write(str(parts)) == (5, 1)
+    assert parts.read_text() == Path(whole).read_text()
+    assert Predicting(config, []).write(str(parts)) == (0, 0)
+
+
+def test_a_file_of_other_recordings_is_kept_and_named(paths: list[str], config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "predictions.jsonl"
+    Predicting(config, paths[:3]).write(str(file))
+    before = file.read_bytes()
+    with pytest.raises(RunError, match=r"predictions.jsonl, line 1: Expected the path '.*r1'. Received '.*r0'"):
+        Predicting(config, paths[1:]).write(str(file))
+    assert file.read_bytes() == before
+
+
+def test_a_dataset_is_predicted_whole(simulated: Manifest, exported: Path, tmp_path: Path) -> None:
+    config = Config(
+        training=Training(dataset=simulated.folder), prediction=Prediction(model=str(exported), format="json")
+    )
+    written, unusable = Predicting(config, []).write(str(tmp_path / "predictions.jsonl"))
+    assert (written, unusable) == (simulated.count(), 0)
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len({line["path"] for line in lines}) == simulated.count()
+    assert {line["label"] for line in lines} == {"lvsd"}
+
+
+def test_recordings_come_from_files_or_a_dataset(config: Config) -> None:
+    with pytest.raises(ConfigError, match="Received none of them"):
+        Predicting(config, [])

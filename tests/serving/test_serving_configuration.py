@@ -1,0 +1,250 @@
+"""What TF Serving, Docker and Kubernetes are given in pipelines/serving/."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from keras_ecg_mae.config import Export
+
+SERVING = Path(__file__).resolve().parents[2] / "pipelines" / "serving"
+LABEL, MODEL = "stable", "lvsd"
+# Of tensorflow_model_server 2.16 (tensorflow_serving/model_servers/main.cc).
+SERVER_FLAGS = {
+    "model_config_file",
+    "model_config_file_poll_wait_seconds",
+    "allow_version_labels_for_unavailable_models",
+    "monitoring_config_file",
+    "enable_batching",
+    "batching_parameters_file",
+    "rest_api_timeout_in_ms",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_inter_op_parallelism",
+}
+
+
+def message(name: str, **fields: tuple[int, str, bool]) -> descriptor_pb2.DescriptorProto:
+    """A message of fields: number, type, whether there may be several. tensorflow-serving-api lacks these."""
+    types = descriptor_pb2.FieldDescriptorProto
+    made = descriptor_pb2.DescriptorProto(name=name)
+    for field, (number, kind, repeated) in fields.items():
+        item = made.field.add(name=field, number=number)
+        item.label = types.LABEL_REPEATED if repeated else types.LABEL_OPTIONAL
+        if kind.startswith("."):
+            item.type, item.type_name = types.TYPE_MESSAGE, kind
+        else:
+            item.type = getattr(types, f"TYPE_{kind.upper()}")
+    return made
+
+
+@pytest.fixture(scope="module")
+def messages() -> Any:
+    """BatchingParameters and MonitoringConfig, as session_bundle_config.proto and monitoring_config.proto have them."""
+    whole = ".google.protobuf.Int64Value"
+    batching = message(
+        "BatchingParameters",
+        max_batch_size=(1, whole, False),
+        batch_timeout_micros=(2, whole, False),
+        max_enqueued_batches=(3, whole, False),
+        num_batch_threads=(4, whole, False),
+        allowed_batch_sizes=(6, "int64", True),
+        pad_variable_length_inputs=(7, "bool", False),
+    )
+    prometheus = message("PrometheusConfig", enable=(1, "bool", False), path=(2, "string", False))
+    monitoring = message("MonitoringConfig", prometheus_config=(1, ".serving.PrometheusConfig", False))
+    file = descriptor_pb2.FileDescriptorProto(name="serving.proto", package="serving", syntax="proto3")
+    file.dependency.append("google/protobuf/wrappers.proto")
+    file.message_type.extend([batching, prometheus, monitoring])
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"serving.{name}"))
+        for name in ("BatchingParameters", "MonitoringConfig")
+    }
+
+
+def kubernetes(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((SERVING / name).read_text()))
+
+
+def deployment(name: str) -> dict[str, Any]:
+    (found,) = (item for item in kubernetes(name) if item["kind"] == "Deployment")
+    return found
+
+
+def compose() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((SERVING / "compose.yaml").read_text())["services"]
+    return services
+
+
+def test_every_label_is_of_a_version_that_is_served() -> None:
+    config = text_format.Parse((SERVING / "models.config").read_text(), ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == (MODEL, "/models/lvsd", "tensorflow")
+    assert model.name == Export.name
+    assert set(model.version_labels) == {"stable", "canary"}
+    assert set(model.version_labels.values()) <= set(model.model_version_policy.specific.versions)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_every_allowed_batch_was_warmed_up(messages: Any, device: str) -> None:
+    text = (SERVING / f"batching-{device}.config").read_text()
+    parameters = text_format.Parse(text, messages["BatchingParameters"]())
+    sizes = list(parameters.allowed_batch_sizes)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == parameters.max_batch_size.value
+    assert set(sizes) <= set(Export.export_batch_sizes)
+    assert parameters.num_batch_threads.value >= 1
+    assert parameters.max_enqueued_batches.value >= 1
+
+
+def test_prometheus_finds_what_the_server_shows(messages: Any) -> None:
+    config = text_format.Parse((SERVING / "monitoring.config").read_text(), messages["MonitoringConfig"]())
+    assert config.prometheus_config.enable
+    for name in ("kubernetes.yaml", "kubernetes-gpu.yaml"):
+        template = deployment(name)["spec"]["template"]
+        annotations = template["metadata"]["annotations"]
+        assert annotations["prometheus.io/path"] == config.prometheus_config.path
+        ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        assert annotations["prometheus.io/port"] == str(ports["rest"]) == "8501"
+
+
+@pytest.mark.parametrize("version", ["1.27", "1.31"])
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "kubernetes-gpu.yaml"])
+def test_every_object_keeps_to_kubernetes_schema(name: str, version: str) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="the schemas of Kubernetes' API are not installed")
+    for item in kubernetes(name):
+        validator.validate(item, version, strict=True)
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "kubernetes-gpu.yaml"])
+def test_kubernetes_objects_mean_each_other(name: str) -> None:
+    kinds = [item["kind"] for item in kubernetes(name)]
+    assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"]
+    found = deployment(name)
+    labels = found["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [item["spec"] for item in kubernetes(name)]
+    for spec in selectors:
+        selector = spec.get("selector") or spec["podSelector"]
+        assert selector.get("matchLabels", selector).items() <= labels
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["exec"]["command"] == ["bash", "/config/ready.sh", MODEL, LABEL]
+    volumes = {volume["name"] for volume in found["spec"]["template"]["spec"]["volumes"]}
+    assert volumes == {mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_with_and_without_gpus_only_the_device_differs() -> None:
+    cpu, gpu = (
+        deployment(name)["spec"]["template"]["spec"]["containers"][0]
+        for name in ("kubernetes.yaml", "kubernetes-gpu.yaml")
+    )
+    assert {key for key in cpu | gpu if cpu.get(key) != gpu.get(key)} == {"image", "args", "env", "resources"}
+    assert gpu["image"] == cpu["image"] + "-gpu"
+    assert gpu["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert [item for item in kubernetes("kubernetes.yaml") if item["kind"] != "Deployment"] == [
+        item for item in kubernetes("kubernetes-gpu.yaml") if item["kind"] != "Deployment"
+    ]
+    services = compose()
+    assert (services["cpu"]["image"], services["gpu"]["image"]) == (cpu["image"], gpu["image"])
+    assert services["cpu"]["healthcheck"] == services["gpu"]["healthcheck"]
+
+
+def test_servers_are_given_flags_and_files_they_know() -> None:
+    commands = [service["command"] for service in compose().values()]
+    commands += [
+        deployment(name)["spec"]["template"]["spec"]["containers"][0]["args"]
+        for name in ("kubernetes.yaml", "kubernetes-gpu.yaml")
+    ]
+    for command in commands:
+        flags = dict(flag.removeprefix("--").split("=", 1) for flag in command)
+        assert set(flags) <= SERVER_FLAGS
+        assert flags["allow_version_labels_for_unavailable_models"] == flags["enable_batching"] == "true"
+        for value in flags.values():
+            if value.startswith("/config/"):
+                name = value.removeprefix("/config/")
+                # In Kubernetes one of two files goes by this name, as the manifest's head tells.
+                assert (SERVING / name).is_file() or name == "batching.config"
+    for name, device in (("kubernetes.yaml", "cpu"), ("kubernetes-gpu.yaml", "gpu")):
+        head = (SERVING / name).read_text().partition("apiVersion")[0]
+        for file in ("models.config", "monitoring.config", "ready.sh"):
+            assert f"--from-file=pipelines/serving/{file}" in head
+        assert f"--from-file=batching.config=pipelines/serving/batching-{device}.config" in head
+
+
+def test_compose_is_reached_from_this_machine_alone() -> None:
+    for service in compose().values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+        assert service["healthcheck"]["test"] == ["CMD", "bash", "/config/ready.sh", MODEL, LABEL]
+        assert "profiles" in service
+
+
+@contextmanager
+def model_server(state: str | None, status: int = 200) -> Iterator[tuple[int, list[str]]]:
+    """Answers as TF Serving's model status API does, with 200 whatever the state is. Yields port and what was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            versions = [] if state is None else [{"version": "1", "state": state, "status": {"error_code": "OK"}}]
+            body = json.dumps({"model_version_status": versions}, indent=1).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port, asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def ready(port: int) -> bool:
+    command = ["bash", str(SERVING / "ready.sh"), MODEL, LABEL, str(port)]
+    return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "expected"),
+    [
+        ("AVAILABLE", 200, True),
+        ("LOADING", 200, False),
+        ("START", 200, False),
+        ("UNLOADING", 200, False),
+        ("END", 200, False),
+        (None, 200, False),
+        (None, 404, False),
+    ],
+)
+def test_ready_is_a_version_that_is_available(state: str | None, status: int, expected: bool) -> None:
+    with model_server(state, status) as (port, asked):
+        assert ready(port) == expected
+        assert asked == ["/v1/models/lvsd/labels/stable"]
+
+
+def test_no_server_is_not_ready() -> None:
+    with model_server("AVAILABLE") as (port, _):
+        pass
+    assert not ready(port)
