@@ -7,8 +7,12 @@ BAZEL ?= $(firstword $(wildcard ../shared/bazel-offline/bazel) bazel)
 VENV := .venv
 UV := $(VENV)/bin/uv
 INSTALLED := $(VENV)/installed
+# TFX needs older libraries than the package by itself, and says Python < 3.11 though it runs on 3.11.
+VENV_TFX := .venv-tfx
+INSTALLED_TFX := $(VENV_TFX)/installed
+TFX_VERSION := 1.16.0
 
-.PHONY: demo test lint types imports bazel constraints
+.PHONY: demo test lint types imports bazel tfx constraints
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m keras_ecg_mae.simulate --flagfile=pipelines/demo.flags
@@ -28,6 +32,9 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 
+tfx: $(INSTALLED_TFX)
+	$(VENV_TFX)/bin/python -m pytest tests/pipelines
+
 bazel: $(INSTALLED)
 	$(BAZEL) test //...
 
@@ -35,11 +42,23 @@ bazel: $(INSTALLED)
 constraints: $(UV)
 	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.10 --extra cuda --extra beam --extra serving --extra dev \
 	  --no-annotate --no-emit-index-url --custom-compile-command "make constraints" --output-file constraints.txt
+	$(UV) pip compile pyproject.toml pipelines/tfx-requirements.in --override pipelines/tfx-overrides.txt --quiet \
+	  --python-version 3.10 --no-annotate --no-emit-index-url --custom-compile-command "make constraints" \
+	  --output-file pipelines/tfx-constraints.txt
 
 $(INSTALLED): pyproject.toml constraints.txt | $(UV)
 	@echo "Installing the package and its dependencies into $(VENV)"
 	@$(UV) pip install --quiet --python $(VENV)/bin/python --constraints constraints.txt \
 	  --build-constraints constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(INSTALLED_TFX): pyproject.toml pipelines/tfx-constraints.txt | $(UV)
+	@echo "Installing the package and TFX into $(VENV_TFX)"
+	@$(VENV)/bin/python -m venv $(VENV_TFX)
+	@$(UV) pip install --quiet --python $(VENV_TFX)/bin/python --no-deps --requirement pipelines/tfx-constraints.txt
+	@$(VENV_TFX)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --ignore-requires-python \
+	  tfx==$(TFX_VERSION) ml-pipelines-sdk==$(TFX_VERSION)
+	@$(UV) pip install --quiet --python $(VENV_TFX)/bin/python --no-deps --build-constraints constraints.txt --editable .
 	@touch $@
 
 $(UV):

@@ -6,6 +6,7 @@ section's `PREFIX` in front. Sections check their own fields; `Config` checks wh
 """
 
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from keras_ecg_mae.errors import ConfigError
@@ -98,20 +99,114 @@ class Signal(Section):
         self.expect("sampling_rate_hz", self.sampling_rate_hz >= 0, "to be 0 or more")
 
 
+def _tells_a_date(date_format: str) -> bool:
+    """Whether a date written in this form can be read back; the empty one is none."""
+    day = datetime(2001, 2, 3)
+    try:
+        return date_format == "" or datetime.strptime(day.strftime(date_format), date_format) == day
+    except ValueError:
+        return False
+
+
+# What may be doubtful about a recording, in the words of `findings.csv`.
+FINDINGS: dict[str, str] = {
+    "too_short": "shorter than 10 s",
+    "missing_lead": "a lead that was not recorded, or holds zeros only",
+    "not_finite": "samples that are no numbers",
+    "flat_lead": "a lead that is constant, all the time or for a while",
+    "amplitude": "an amplitude no surface ECG has: a wrong unit",
+    "clipping": "a lead that stays at the ends of its range: the device's range was left",
+    "mains_hum": "mains hum at 50 or 60 Hz",
+    "baseline_wander": "a baseline that wanders",
+    "einthoven": "limb leads that contradict one another",
+    "swapped_limb_leads": "limb electrodes that seem exchanged",
+    "duplicate_signal": "the signal of another recording",
+}
+
+
+@dataclass(frozen=True)
+class Quality(Section):
+    """Where the thresholds come from stands in `recordings/findings.py` and `recordings/swapped_limb_leads.py`."""
+
+    PREFIX: ClassVar[str] = "quality_"
+    TITLE: ClassVar[str] = "Signal quality (prepare, inspect)"
+
+    reject: tuple[str, ...] = setting(
+        (), f"Findings for which a recording is left out, of {', '.join(FINDINGS)}; the others are listed."
+    )
+    flat_s: float = setting(1.0, "A lead that stays the same, to 5 uV, for so long is flat.")
+    smallest_mv: float = setting(0.05, "A lead that spans less than this from peak to peak holds no ECG.")
+    largest_mv: float = setting(10.0, "A lead that spans more than this from peak to peak holds no ECG.")
+    clipping_share: float = setting(0.01, "A lead with this share of its samples at the ends of its range is clipped.")
+    mains_hum_mv: float = setting(0.05, "Mains hum above this from peak to peak is a finding.")
+    baseline_wander_mv: float = setting(0.75, "A baseline that moves by more than this, slower than 0.5 Hz, wanders.")
+    einthoven_mv: float = setting(0.05, "Limb leads that miss Einthoven's and Goldberger's laws by more disagree.")
+    swap_correlation: float = setting(
+        0.5, "How strongly QRS complexes must run against those of V5 and V6 where limb electrodes were exchanged."
+    )
+    swap_p_wave_mv: float = setting(0.03, "How far P waves must point the wrong way where they were exchanged.")
+
+    def check(self) -> None:
+        unknown = [code for code in self.reject if code not in FINDINGS]
+        self.expect("reject", not unknown, f"to be among {', '.join(FINDINGS)}")
+        for name in ("flat_s", "clipping_share", "swap_correlation"):
+            self.expect(name, getattr(self, name) > 0, "to be positive")
+        for name in ("smallest_mv", "mains_hum_mv", "baseline_wander_mv", "einthoven_mv", "swap_p_wave_mv"):
+            self.expect(name, getattr(self, name) >= 0, "to be 0 or more")
+        self.expect("largest_mv", self.largest_mv > self.smallest_mv, "to be above --quality_smallest_mv")
+
+
+@dataclass(frozen=True)
+class Inspect(Section):
+    TITLE: ClassVar[str] = "Looking at files (inspect)"
+
+    json: bool = setting(False, "Print one JSON object a file.")
+    draw: str = setting("", "Folder to draw each recording into, on ECG paper.")
+    draw_format: Literal["png", "svg"] = setting("png", "Form of the drawings.")
+
+
 @dataclass(frozen=True)
 class Cohort(Section):
     TITLE: ClassVar[str] = "Recordings, labels and split (simulate, prepare)"
 
     recordings: str = setting("", "Folder of recordings; the table's paths are relative to it.")
-    labels: str = setting("", "CSV table with one row a recording.")
+    labels: str = setting("", "Table with one row a recording: CSV, TSV, Excel (.xlsx) or Parquet.")
+    labels_sheet: str = setting("", "Sheet of an Excel table; empty: its first.")
     output: str = setting("", "Dataset folder to write.")
     path_column: str = setting("path", "Column with the recording's path relative to --recordings.")
     record_id_column: str = setting("record_id", "Column with the recording's id; without it, the path.")
     patient_id_column: str = setting("patient_id", "Column with the patient's id; without it, one patient a recording.")
     institution_column: str = setting("institution", "Column with the institution; without it, one institution.")
-    lvef_column: str = setting("lvef", "Column with the left ventricular ejection fraction in percent.")
+    lvef_column: str = setting(
+        "lvef", "Column with the left ventricular ejection fraction in percent: 35, a range 35-40, or a bound <40."
+    )
+    lvef_range: Literal["mean", "lower", "upper", "refuse"] = setting(
+        "mean", "What a range of ejection fractions counts as: a number of it, or nothing (refuse)."
+    )
     age_column: str = setting("age", "Column with the age in years.")
+    birth_date_column: str = setting("", "Column with the birth date, to take the age at the ECG's date from.")
+    age_cap: float = setting(
+        90.0, "Higher ages are written as this one (HIPAA's Safe Harbor asks for 90); 0: as they are."
+    )
     sex_column: str = setting("sex", "Column with the sex.")
+    ecg_date_column: str = setting("ecg_date", "Column with the ECG's date, where a setting needs it; never written.")
+    date_format: str = setting(
+        "", "Form of dates that do not begin with the year, as Python's strptime has it: %d/%m/%Y. Empty: refuse them."
+    )
+    echoes: str = setting(
+        "", "Table with one row an echocardiogram, which gives each ECG its ejection fraction, instead of --labels."
+    )
+    echo_sheet: str = setting("", "Sheet of an Excel table of echocardiograms; empty: its first.")
+    echo_patient_id_column: str = setting("", "Column of --echoes with the patient's id; empty: --patient_id_column.")
+    echo_date_column: str = setting("echo_date", "Column of --echoes with the date.")
+    echo_window_days: int = setting(
+        30, "An ECG takes the nearest echocardiogram of the patient, at most so many days before or after it."
+    )
+    ecgs_per_patient: Literal["all", "first", "last", "nearest_echo"] = setting(
+        "all",
+        "All ECGs of a patient, or one: the first or last by date, or the one nearest to its echocardiogram; labelled "
+        "ones before others.",
+    )
     label_column: str = setting("", "Column with a 0/1 label to use instead of the ejection fraction.")
     lvef_threshold: float = setting(40.0, "An ejection fraction under this percentage is a positive label (LVSD).")
     external_institutions: tuple[str, ...] = setting((), "Institutions kept for testing only.")
@@ -130,9 +225,22 @@ class Cohort(Section):
     )
     records_per_shard: int = setting(1000, "Recordings a TFRecord shard (120 kB each).")
     workers: int = setting(0, "Processes that read recordings; 0 is one a core.")
+    runner: Literal[
+        "local", "DirectRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"
+    ] = setting(
+        "local",
+        "Where shards are written: in processes of this machine (local), or by Apache Beam, whose pipeline options "
+        "follow after --.",
+    )
 
     def check(self) -> None:
         self.expect("lvef_threshold", 0 < self.lvef_threshold < 100, "to be a percentage")
+        self.expect("age_cap", self.age_cap >= 0, "to be 0 or more")
+        self.expect("echo_window_days", self.echo_window_days >= 0, "to be 0 or more")
+        self.expect("date_format", _tells_a_date(self.date_format), "to hold year, month and day, as %d/%m/%Y does")
+        self.expect("label_column", not (self.label_column and self.echoes), "without --echoes, or those without it")
+        needs_echoes = self.ecgs_per_patient == "nearest_echo" and not self.echoes
+        self.expect("ecgs_per_patient", not needs_echoes, "to be nearest_echo with --echoes only")
         self.expect("train_fraction", 0 < self.train_fraction <= 1, "to lie in (0, 1]")
         self.expect(
             "validation_fraction",
@@ -315,18 +423,58 @@ class Export(Section):
 
     saved_models: str = setting("saved_models", "Folder that exports go to, one folder a model, one a version.")
     name: str = setting("lvsd", "Name under which the model is served.")
+    exported: Literal["classifier", "autoencoder"] = setting(
+        "classifier", "Which of the run's models to export: the fine-tuned classifier, or the pretrained autoencoder."
+    )
+    export_batch_sizes: tuple[int, ...] = setting(
+        (1, 2, 4, 8, 16, 32), "Batch sizes a server warms up with: those its batching allows, smallest first."
+    )
+    export_minimum_auroc: float = setting(
+        0.5, "Refuse a classifier whose AUROC's interval, all internal or all external, begins under this."
+    )
+    export_minimum_institution_auroc: float = setting(
+        0.0, "Refuse a classifier whose AUROC's interval at one institution begins under this; 0: ask nothing of them."
+    )
+    export_auroc_tolerance: float = setting(
+        0.01, "Refuse a classifier whose AUROC lies by more than this under that of the version served so far."
+    )
+    export_despite_gate: bool = setting(False, "Export a classifier that would be refused; its model card says why.")
 
     def check(self) -> None:
         correct = self.name != "" and "/" not in self.name and not self.name.startswith(".")
         self.expect("name", correct, "to be one folder's name")
+        sizes = self.export_batch_sizes
+        ascending = len(sizes) > 0 and sizes[0] >= 1 and all(sizes[i] < sizes[i + 1] for i in range(len(sizes) - 1))
+        self.expect("export_batch_sizes", ascending, "to be positive and ascending")
+        for name in ("export_minimum_auroc", "export_minimum_institution_auroc", "export_auroc_tolerance"):
+            self.expect(name, 0 <= getattr(self, name) < 1, "to lie in [0, 1)")
 
 
 @dataclass(frozen=True)
 class Prediction(Section):
     TITLE: ClassVar[str] = "Prediction (predict)"
 
-    model: str = setting("", "Export to predict with: saved_models/NAME (its newest version) or saved_models/NAME/1.")
+    model: str = setting(
+        "",
+        "Export to predict with: saved_models/NAME (its newest version) or saved_models/NAME/1; with --server, the "
+        "model's name there.",
+    )
+    server: str = setting("", "TF Serving to ask instead: HOST:PORT for gRPC, http://HOST:PORT for REST.")
+    server_timeout_s: float = setting(30.0, "Seconds that the server has for an answer.")
+    server_attempts: int = setting(5, "How often a server that does not answer is asked, with growing pauses between.")
+    files: str = setting("", "Text file with one recording's path a line, besides those given; - reads standard input.")
+    predictions: str = setting(
+        "", "File to write the predictions to; given again after an interruption, it goes on behind the last one."
+    )
+    predict_batch_size: int = setting(32, "Recordings a batch.")
     format: Literal["table", "json"] = setting("table", "Print a table, or one JSON object a line.")
+
+    def check(self) -> None:
+        self.expect("server_timeout_s", self.server_timeout_s > 0, "to be positive")
+        self.expect("server_attempts", self.server_attempts >= 1, "to be at least 1")
+        self.expect("predict_batch_size", self.predict_batch_size >= 1, "to be at least 1")
+        json = self.format == "json" or not self.predictions
+        self.expect("format", json, "to be json with --predictions")
 
 
 @dataclass(frozen=True)
@@ -343,6 +491,8 @@ class Config:
 
     simulation: Simulation = Simulation()
     signal: Signal = Signal()
+    quality: Quality = Quality()
+    inspection: Inspect = Inspect()
     cohort: Cohort = Cohort()
     model: Model = Model()
     training: Training = Training()

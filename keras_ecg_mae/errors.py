@@ -36,6 +36,10 @@ class RunError(EcgMaeError, RuntimeError):
     """A run folder or stage that cannot go on: something it needs is missing, differs, or diverged."""
 
 
+class ServerError(EcgMaeError, RuntimeError):
+    """A model server that does not answer, or not as this package's exports do."""
+
+
 class PreemptedError(EcgMaeError, RuntimeError):
     """The process was asked to end. Everything is saved: the same command goes on."""
 
@@ -56,4 +60,10 @@ REASONS: dict[str, str] = {
     "not_finite": "NaN or infinite samples",
     "amplitude": "amplitude no surface ECG has: a wrong unit",
     "flat_leads": "more flat (all-constant) leads than allowed",
+    "quality": "a finding that --quality_reject names",
+    "duplicate_signal": "the samples of another recording, where that is refused",
+    "table_row": "the table's row names no path, or has more cells than the header",
+    "institution": "the table's row has no institution, or one whose name cannot be a folder's",
+    "repeated": "the table says the same of this path in an earlier row",
+    "contradiction": "the table has this path, or this record id, in rows that contradict one another",
 }

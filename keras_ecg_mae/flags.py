@@ -29,20 +29,37 @@ def settings(section: type[Section]) -> Iterator[tuple[str, "Field[Any]"]]:
         yield section.flag(item.name), item
 
 
-def define_flags(shown: Sequence[str]) -> None:
+def define_flags(shown: Sequence[str], values: flags.FlagValues = FLAGS) -> None:
     """Defines a flag for every setting; `--help` shows those of the sections named in `shown`."""
     for name, section in sections():
         for flag, item in settings(section):
-            if flag not in FLAGS:
-                _define(flag, item)
+            if flag not in values:
+                _define(flag, item, values)
             if name in shown:
-                FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[flag])
+                values.register_key_flag_for_module(sys.argv[0], values[flag])
 
 
-def config_from_flags() -> Config:
-    """The settings of the parsed command line. Raises `ConfigError` where one is out of range."""
-    parts: dict[str, Any] = {name: _section_from_flags(section) for name, section in sections()}
+def config_from_flags(values: flags.FlagValues = FLAGS) -> Config:
+    """The settings of a parsed command line. Raises `ConfigError` where one is out of range."""
+    parts: dict[str, Any] = {name: _section_from_flags(section, values) for name, section in sections()}
     return Config(**parts)
+
+
+def config_from_arguments(arguments: Sequence[str]) -> Config:
+    """The settings of flags that did not come by this process's command line, flag files included.
+
+    Raises:
+        ConfigError: a flag that is unknown or out of range.
+    """
+    values = flags.FlagValues()
+    define_flags([], values)
+    try:
+        rest = values(["", *arguments])[1:]
+    except flags.Error as error:
+        raise ConfigError(f"Expected flags of this package. Received: {error}") from error
+    if rest:
+        raise ConfigError(f"Expected flags only. Received {rest[0]!r}.")
+    return config_from_flags(values)
 
 
 def flag_lines(config: Config) -> str:
@@ -67,25 +84,25 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
-def _define(flag: str, item: "Field[Any]") -> None:
+def _define(flag: str, item: "Field[Any]", values: flags.FlagValues) -> None:
     default: Any = item.default
     doc = _doc(item)
     if isinstance(default, bool):
-        flags.DEFINE_bool(flag, default, doc)
+        flags.DEFINE_bool(flag, default, doc, flag_values=values)
     elif isinstance(default, int):
-        flags.DEFINE_integer(flag, default, doc)
+        flags.DEFINE_integer(flag, default, doc, flag_values=values)
     elif isinstance(default, float):
-        flags.DEFINE_float(flag, default, doc)
+        flags.DEFINE_float(flag, default, doc, flag_values=values)
     elif isinstance(default, tuple):
-        flags.DEFINE_list(flag, [_text(value) for value in default], doc)
+        flags.DEFINE_list(flag, [_text(value) for value in default], doc, flag_values=values)
     else:
-        flags.DEFINE_string(flag, default, doc)
+        flags.DEFINE_string(flag, default, doc, flag_values=values)
 
 
-def _section_from_flags(section: type[Section]) -> Section:
+def _section_from_flags(section: type[Section], flag_values: flags.FlagValues) -> Section:
     values = {}
     for flag, item in settings(section):
-        value: Any = FLAGS[flag].value
+        value: Any = flag_values[flag].value
         if isinstance(item.default, tuple):
             value = tuple(_element(flag, text, get_args(item.type)[0]) for text in value)
         values[item.name] = value

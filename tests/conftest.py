@@ -121,7 +121,7 @@ def tiny_config(simulated: "Manifest", tmp_path: Path) -> "Config":
             epochs=2, batch_size=8, base_learning_rate=1.6e-2, warmup_epochs=1, validation_epochs=2, time_shift=True
         ),
         finetuning=Finetuning(epochs=2, batch_size=8, learning_rates=(1e-3, 3e-4)),
-        export=Export(saved_models=str(tmp_path / "saved_models"), name="test"),
+        export=Export(saved_models=str(tmp_path / "saved_models"), name="test", export_despite_gate=True),
     )
 
 

@@ -29,6 +29,7 @@ TINY = (
     "--finetune_epochs=1",
     "--finetune_batch_size=8",
     "--finetune_learning_rates=1e-3",
+    "--export_despite_gate",
 )
 
 

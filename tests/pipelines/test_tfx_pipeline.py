@@ -1,0 +1,62 @@
+"""The TFX pipeline from recordings to a pushed model, and a worse model that is not pushed. `make tfx` runs it."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("tfx") is None, reason="TFX is in .venv-tfx: `make tfx` runs this"),
+]
+
+SMALL = ["--size=tiny", "--finetune_batch_size=16", "--name=lvsd"]
+
+
+def run(*arguments: str) -> str:
+    """Runs a program of the checkout with this interpreter; TFX's libraries warn of much."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return done.stdout
+
+
+def test_a_model_is_pushed_and_a_worse_one_is_not(tmp_path: Path) -> None:
+    import pandas as pd
+
+    recordings, dataset, pipeline = tmp_path / "recordings", tmp_path / "dataset", tmp_path / "pipeline"
+    table = recordings / "labels.csv"
+    run("-m", "keras_ecg_mae.simulate", f"--recordings={recordings}", f"--labels={table}", "--simulate_patients=150")
+    rows = pd.read_csv(table)
+    rows[rows["lvef"].notna()].to_csv(table, index=False)
+    prepared = [f"--recordings={recordings}", f"--labels={table}", f"--output={dataset}"]
+    run("-m", "keras_ecg_mae.prepare", *prepared, "--external_institutions=institution_3")
+    own = [f"--dataset={dataset}", *SMALL, f"--saved_models={tmp_path / 'saved_models'}"]
+    pretrained = tmp_path / "pretrained"
+    one_epoch = ["--pretrain_epochs=1", "--pretrain_warmup_epochs=0", "--pretrain_batch_size=16"]
+    run("-m", "keras_ecg_mae.train", *own, f"--run={pretrained}", "--stages=pretrain", *one_epoch)
+
+    encoder = f"--finetune_encoder={pretrained / 'pretrain' / 'autoencoder.keras'}"
+    pipe = ["pipelines/tfx_pipeline.py", *own, f"--run={pipeline}", encoder, "--export_minimum_auroc=0.01"]
+    run(*pipe, "--finetune_epochs=12", "--finetune_learning_rates=1e-3")
+    versions = list((tmp_path / "saved_models" / "lvsd").iterdir())
+    assert len(versions) == 1
+    assert (versions[0] / "saved_model.pb").is_file()
+    assert list(pipeline.glob("Evaluator/blessing/*/BLESSED"))
+
+    # One step at a rate of nothing: the head's own random numbers.
+    run(*pipe, "--finetune_epochs=1", "--finetune_learning_rates=1e-9")
+    assert list(pipeline.glob("Evaluator/blessing/*/NOT_BLESSED"))
+    assert list((tmp_path / "saved_models" / "lvsd").iterdir()) == versions
