@@ -9,10 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-try:
-    from google_crc32c import value as crc32c
-except ImportError:  # TO BE REMOVED with google-crc32c among the dependencies
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c
+from google_crc32c import value as crc32c
 
 _LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
 

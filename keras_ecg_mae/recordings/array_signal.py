@@ -104,15 +104,15 @@ def read_array_file(content: ArrayFile, signal: Signal) -> Recording:
     """
     path = content.path
     array = choose_array(content)
-    # Names that stand beside the array, or beside what it lies in; a rate of another group's signal is not its own.
-    named = [item for item in content.named if not item[0] or f"{array.name}/".startswith(f"{item[0]}/")]
-    said = what_is_said(path, content.file, said_by_names(path, named), signal)
-    check_said(path, said)
     row = choose_record(content, array) if len(array.shape) == 3 else None
     if row is None and content.record_id is not None:
         raise RecordingError(
             path, "missing", "Expected no #ID after a file whose array has no axis of records. Received one."
         )
+    # Names that stand beside the array, or beside what it lies in; a rate of another group's signal is not its own.
+    named = [item for item in content.named if not item[0] or f"{array.name}/".startswith(f"{item[0]}/")]
+    said = what_is_said(path, content.file, said_by_names(path, named), signal)
+    check_said(path, said)
     shape = array.shape[-2:] if row is not None else array.shape
     size = array.size // array.shape[0] if row is not None else array.size
     if size == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from tests.dataset.conftest import Hospital
 
 # Noise keeps no law of limb leads: that threshold is out of its reach.
-THRESHOLDS = {"mains_hum_mv": 0.5, "einthoven_mv": 100.0}
+LOOSE = Quality(mains_hum_mv=0.5, einthoven_mv=100.0)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -22,7 +23,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def test_findings_are_listed_and_counted_by_recording(noisy: Hospital, tmp_path: Path) -> None:
-    manifest = prepare(noisy.cohort(tmp_path / "dataset", records_per_shard=1), quality=Quality(**THRESHOLDS))
+    manifest = prepare(noisy.cohort(tmp_path / "dataset", records_per_shard=1), quality=LOOSE)
     assert manifest.count() == 3
     rows = read(tmp_path / "dataset/findings.csv")
     assert sorted((row["file"], row["finding"], row["lead"]) for row in rows) == [
@@ -37,7 +38,7 @@ def test_findings_are_listed_and_counted_by_recording(noisy: Hospital, tmp_path:
 
 
 def test_only_those_configured_reject(noisy: Hospital, tmp_path: Path) -> None:
-    quality = Quality(reject=("clipping",), **THRESHOLDS)
+    quality = replace(LOOSE, reject=("clipping",))
     manifest = prepare(noisy.cohort(tmp_path / "dataset"), quality=quality)
     assert manifest.rejected == {"quality": 1}
     (rejected,) = read(tmp_path / "dataset/rejected.csv")

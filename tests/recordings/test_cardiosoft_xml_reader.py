@@ -163,6 +163,11 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     assert not re.search("Doe|Jane|12345678", str(caught.value))
 
 
+def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
+    text = document(strip(DIGITAL * 1000, scale=scale(resolution="1e308")))
+    assert np.isinf(read_cardiosoft_xml(written(tmp_path, text)).ecg_mv).any()
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     resolution=st.floats(1e-3, 1e3),

@@ -235,6 +235,11 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     assert not re.search("Doe|Jane|12345678", str(caught.value))
 
 
+def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
+    text = document(series(sequence_set(time(), lead("MDC_ECG_LEAD_I", DIGITAL[0], "1e306", "mV"))))
+    assert np.isinf(read_hl7_aecg(written(tmp_path, text)).ecg_mv).any()
+
+
 def test_no_samples_at_all(tmp_path: Path) -> None:
     text = re.sub("<digits>[^<]*", "<digits>", DOCUMENT)
     with pytest.raises(RecordingError, match="at least one sample"):

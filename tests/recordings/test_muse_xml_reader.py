@@ -196,6 +196,11 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     assert not re.search("Doe|Jane|1980|12345678", str(caught.value))
 
 
+def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
+    text = document(waveform([lead_data("I", DIGITAL[0], "1e306", "VOLTS")]))
+    assert np.isinf(read_muse_xml(written(tmp_path, text)).ecg_mv).any()
+
+
 def test_the_lead_is_named(tmp_path: Path) -> None:
     text = document(RHYTHM.replace("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>300"))
     expected = "Expected 300 samples in lead I, as LeadSampleCountTotal says"

@@ -249,6 +249,12 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     assert not re.search("Doe|Jane|1980|12345678", str(caught.value))
 
 
+def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
+    digital = twelve_leads(SAMPLES, largest=7000)
+    text = document(xli(digital), resolution="1.7e308").replace("resolution>5", "resolution>1.7e308")
+    assert np.isinf(read_philips_xml(written(tmp_path, text)).ecg_mv).any()
+
+
 def test_a_lead_that_is_no_remainder_is_refused(tmp_path: Path) -> None:
     whole = base64.b64encode(b"".join(packed(row) for row in DIGITAL)).decode()
     with pytest.raises(RecordingError, match="II = I"):

@@ -87,7 +87,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        signature = {"serving_default": {"outputs": {name: {} for name in self.model.signature("").structured_outputs}}}
+        outputs: dict[str, Any] = {name: {} for name in self.model.signature("").structured_outputs}
+        signature = {"serving_default": {"outputs": outputs}}
         self._answer({"metadata": {"signature_def": {"signature_def": signature}}})
 
     def do_POST(self) -> None:
