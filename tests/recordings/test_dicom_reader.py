@@ -333,7 +333,7 @@ def test_two_recordings_in_a_file(tmp_path: Path) -> None:
         ({"ChannelSensitivityCorrectionFactor": None}, "unit", "a ChannelSensitivityCorrectionFactor."),
         ({"ChannelSensitivityUnitsSequence": None}, "unit", "channel 5 of group 1 in uV, mV or V"),
         ({"ChannelSensitivityUnitsSequence": Sequence()}, "unit", "channel 5 of group 1 in uV, mV or V"),
-        ({"ChannelSensitivityUnitsSequence": code("mm[Hg]", "UCUM")}, "unit", "none of them"),
+        ({"ChannelSensitivityUnitsSequence": code("mm[Hg]", "UCUM")}, "unit", "mm[Hg]"),
         ({"ChannelSensitivityUnitsSequence": code("kPa", "UCUM")}, "unit", "Received kPa"),
         ({"ChannelSensitivityUnitsSequence": code("MV", "UCUM")}, "unit", "Received MV"),
         ({"ChannelSensitivityUnitsSequence": code(PLANTED[0])}, "unit", "none of them"),
