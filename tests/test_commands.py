@@ -185,7 +185,11 @@ def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> 
         ("prepare", ["--recordings=r", "--labels=l.csv"], "Expected --output. Received none."),
         ("train", ["--run=r"], "Expected --dataset. Received none."),
         ("train", ["--run=r", "--dataset=nowhere"], r"nowhere/manifest.json: Expected a dataset folder"),
-        ("predict", ["--model=saved_models/test"], "Expected recordings: files and --files, or --dataset. Received none"),
+        (
+            "predict",
+            ["--model=saved_models/test"],
+            "Expected recordings: files and --files, or --dataset. Received none",
+        ),
         ("predict", ["--model=nowhere", "file"], "nowhere: Expected an export"),
         ("evaluate", ["--run=nowhere", "--dataset=dataset"], "nowhere/.*Expected"),
         ("train", ["--run=r", "--dataset=dataset", "--size=giant"], "Expected --size to be one of tiny"),

@@ -26,7 +26,6 @@ from keras_ecg_mae.recordings.signal_statement import (
     Statement,
     check_said,
     plain_name,
-    quotable_unit,
     what_is_said,
 )
 from keras_ecg_mae.recordings.time_column import rate_of_times
@@ -301,11 +300,9 @@ def units_of_columns(path: str, columns: list[Column]) -> tuple[str, ...]:
     for column in columns:
         unit = UNIT_SPELLINGS.get(column.unit.lower())
         if unit is None:
+            received = column.unit if QUOTABLE_UNIT.fullmatch(column.unit) else "another"
             raise RecordingError(
-                path,
-                "unit",
-                f"Expected the unit mV, uV or V in the name of each lead's column. "
-                f"Received {quotable_unit(column.unit)}.",
+                path, "unit", f"Expected the unit mV, uV or V in the name of each lead's column. Received {received}."
             )
         units.append(unit)
     return tuple(units)

@@ -236,14 +236,10 @@ def _mean(path: str, item: str, where: str, values: Sequence[object]) -> tuple:
     }[item]
     meant = parse(values) if 0 < len(values) <= MOST_LEADS else None
     if meant is None:
-        received = quotable_unit(str(values[0])) if item == "unit" and values else "something else"
+        quotable = item == "unit" and len(values) > 0 and QUOTABLE_UNIT.fullmatch(str(values[0]))
+        received = str(values[0]) if quotable else "something else"
         raise RecordingError(path, CODES[item], f"Expected {where} to be {expected}. Received {received}.")
     return meant
-
-
-def quotable_unit(text: str) -> str:
-    """What a message says of a text that is no unit of voltage."""
-    return text if text.lower() in OTHER_UNITS else "something else"
 
 
 def _numbers(values: Sequence[object]) -> tuple[float, ...] | None:

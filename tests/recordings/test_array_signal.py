@@ -122,10 +122,8 @@ def test_a_sidecar_is_small(tmp_path: Path) -> None:
 def test_messages_quote_nothing_from_a_sidecar_or_file(tmp_path: Path) -> None:
     for key in SIDECAR:
         assert "Doe" not in str(refusal(npy(tmp_path, sidecar=SIDECAR | {key: "Jane Doe, 1950"}), SAID))
-        assert "Doe" not in str(refusal(npy(tmp_path, sidecar=SIDECAR | {key: "Doe"}), SAID))
     (tmp_path / "ecg.json").unlink()
-    assert "Doe" not in str(refusal(npz(tmp_path, ecg=ECG_MV, units="Doe"), SAID))
-    assert "Received adu." in str(refusal(npz(tmp_path, ecg=ECG_MV, units="adu"), SAID))
+    assert "Doe" not in str(refusal(npz(tmp_path, ecg=ECG_MV, units="Doe, Jane"), SAID))
 
 
 @pytest.mark.parametrize(

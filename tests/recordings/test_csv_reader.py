@@ -111,7 +111,7 @@ def test_units_that_differ_or_are_none_of_voltage(tmp_path: Path) -> None:
     names = (*(f"{lead} (uV)" for lead in spec.LEADS[:6]), *(f"{lead} (mV)" for lead in spec.LEADS[6:]))
     ecg_mv = open_recording(written(tmp_path, text_of(names))).ecg_mv
     np.testing.assert_allclose(ecg_mv, ECG_MV * np.repeat([1e-3, 1], 6)[:, None], rtol=1e-12)
-    for unit in ("adu", "mmHg", "", "Jane Doe", "Doe"):
+    for unit in ("adu", "mmHg", "", "Jane Doe"):
         error = refusal(written(tmp_path, text_of((*names[:11], f"V6 ({unit})"))))
         assert error.code == "unit"
         assert "Doe" not in error.detail
