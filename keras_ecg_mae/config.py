@@ -426,6 +426,11 @@ class Export(Section):
     exported: Literal["classifier", "autoencoder"] = setting(
         "classifier", "Which of the run's models to export: the fine-tuned classifier, or the pretrained autoencoder."
     )
+    export_precision: Literal["float32", "mixed_bfloat16"] = setting(
+        "float32",
+        "What a served classifier's encoder computes in. In mixed_bfloat16 it is evaluated anew; its model card and the "
+        "gate go by that, and served values are bfloat16's, not those of the stage evaluate.",
+    )
     export_batch_sizes: tuple[int, ...] = setting(
         (1, 2, 4, 8, 16, 32), "Batch sizes a server warms up with: those its batching allows, smallest first."
     )
@@ -446,6 +451,8 @@ class Export(Section):
         sizes = self.export_batch_sizes
         ascending = len(sizes) > 0 and sizes[0] >= 1 and all(sizes[i] < sizes[i + 1] for i in range(len(sizes) - 1))
         self.expect("export_batch_sizes", ascending, "to be positive and ascending")
+        classifier = self.exported == "classifier" or self.export_precision == "float32"
+        self.expect("export_precision", classifier, "to be float32 with --exported=autoencoder")
         for name in ("export_minimum_auroc", "export_minimum_institution_auroc", "export_auroc_tolerance"):
             self.expect(name, 0 <= getattr(self, name) < 1, "to lie in [0, 1)")
 

@@ -31,7 +31,7 @@ def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"steps": 3}
 
     for name in ("pretrain", "finetune"):
-        monkeypatch.setitem(stages._STAGES, name, stage)
+        monkeypatch.setitem(stages.run._STAGES, name, stage)
 
 
 def test_a_later_command_adds_to_the_record(tiny_config: Config, simulated: Manifest) -> None:

@@ -7,6 +7,7 @@ import keras
 
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
+from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.models.decoder import Decoder
 from keras_ecg_mae.models.encoder import Encoder
 
@@ -69,6 +70,17 @@ def build_classifier(
         dtype=dtype,
     )
     return Classifier(encoder, normalization=normalization, pooling=pooling, name="classifier")
+
+
+def in_precision(classifier: Classifier | CnnClassifier, dtype: str) -> Classifier | CnnClassifier:
+    """The same classifier with the same float32 weights, whose encoder computes by another dtype policy of Keras."""
+    config = classifier.get_config()
+    policy = keras.saving.serialize_keras_object(keras.dtype_policies.get(dtype))
+    (config if isinstance(classifier, CnnClassifier) else config["encoder"]["config"])["dtype"] = policy
+    copy = type(classifier).from_config(config)
+    for weight, value in zip(copy.weights, classifier.weights, strict=True):
+        weight.assign(value)
+    return copy
 
 
 def load_pretrained_encoder(classifier: Classifier, autoencoder: MaskedAutoencoder) -> None:

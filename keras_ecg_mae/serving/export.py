@@ -212,6 +212,7 @@ def _about(
         "name": name,
         "input": ECG_INPUT.name,
         "signatures": {name: _describe_signature(serve) for name, serve in sorted(loaded.signatures.items())},
+        "precision": model.encoder.dtype_policy.name,
         "normalization": model.normalization.mode,
         "max_flat_leads": origin.max_flat_leads,
         "long_recordings": origin.long_recordings,
@@ -229,6 +230,7 @@ def _about(
     facts = {
         **{setting: str(value) for setting, value in origin.settings.items()},
         "normalisation, inside": model.normalization.mode,
+        "computes in": model.encoder.dtype_policy.name,
         "weights": f"{weights['count']:,}, SHA-256 {weights['sha256']}",
         "run": origin.run,
         "dataset": origin.dataset,

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
     from keras_ecg_mae.models.classifier import Classifier
 
 CLIENT = Path(__file__).with_name("c_api_client.py")
+SERVER = Path(__file__).with_name("model_server.py")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server's two addresses, and the name of the model it serves."""
+
+    grpc: str
+    rest: str
+    name: str
+
+    def settings(self, way: str, **others: object) -> Any:
+        """To ask it by `grpc` or by `rest`."""
+        from keras_ecg_mae.config import Prediction
+
+        values = {"model": self.name, "server_timeout_s": 20.0, "server_attempts": 2, **others}
+        return Prediction(server=getattr(self, way), **values)  # type: ignore[arg-type]
 
 
 def _group(
@@ -170,3 +188,25 @@ def ask_c_api(tmp_path: Path) -> Callable[..., dict[str, np.ndarray]]:
         return {name: np.reshape(answer["values"], answer["shape"]) for name, answer in answers.items()}
 
     return ask
+
+
+@pytest.fixture(scope="module")
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Starts a server of an export's version under a name, with a fault or without; once for each of these."""
+    servers: dict[tuple[str, ...], Server] = {}
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(version: Path, name: str, fault: str = "") -> Server:
+        arguments = (str(version), name, fault)
+        if arguments not in servers:
+            process = subprocess.Popen([sys.executable, str(SERVER), *arguments], stdout=subprocess.PIPE, text=True)
+            processes.append(process)
+            assert process.stdout is not None
+            ports = process.stdout.readline().split()
+            servers[arguments] = Server(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", name)
+        return servers[arguments]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

@@ -2,8 +2,7 @@
 
 TF Serving itself is in no package registry. This serves the SavedModel through tensorflow-serving-api's servicer and
 through http.server, in the forms of https://www.tensorflow.org/tfx/serving/api_rest, as a process of its own. It prints
-both ports, and can be told by its third argument to misbehave: `slow`, `drop` (cuts every other connection off), `busy`
-(every other answer is 'unavailable').
+both ports, and can be told by its third argument to misbehave: `slow`, or `busy` (every other answer is 'unavailable').
 """
 
 import base64
@@ -46,7 +45,7 @@ class Model:
         if self.fault == "slow":
             time.sleep(SLOW_S)
             return False
-        return odd and self.fault in ("drop", "busy")
+        return odd and self.fault == "busy"
 
 
 class Servicer(PredictionServiceServicer):
@@ -55,7 +54,7 @@ class Servicer(PredictionServiceServicer):
 
     def _meet(self, request: Any, context: Any) -> None:
         if self.model.misbehaves():
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was dropped")
+            context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
         if request.model_spec.name != self.model.name:
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
 
@@ -100,19 +99,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, content: dict[str, Any]) -> None:
         status, body = 200, json.dumps(content).encode()
-        misbehaves = self.model.misbehaves()
-        if misbehaves and self.model.fault == "busy":
+        if self.model.misbehaves():
             status, body = 503, b'{"error": "unavailable"}'
         elif self.path.split(":")[0].split("/")[3] != self.model.name:
             status, body = 404, b'{"error": "Servable not found for request"}'
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if misbehaves and self.model.fault == "drop":
-            self.wfile.write(body[: len(body) // 2])
-            self.close_connection = True
-        else:
-            self.wfile.write(body)
+        self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import roc_auc_score
 
 from keras_ecg_mae import stages
 from keras_ecg_mae.config import Cohort, Config, Export, Finetuning, Model, Pretraining, Training
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, prepare, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.run_folder import read_done
+from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.predict_files import Conforming, predict_files
 from keras_ecg_mae.serving.prediction import ExportedModel
 from keras_ecg_mae.serving.versions import versions
@@ -116,7 +118,7 @@ def run(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 def test_files_records_and_examples_are_served_as_they_were_evaluated(
-    run: Exported, ask_c_api: Callable[..., dict[str, np.ndarray]]
+    run: Exported, ask_c_api: Callable[..., dict[str, np.ndarray]], start_server: Callable[..., Any]
 ) -> None:
     names = list(run.tested)
     expected = np.array([run.tested[name] for name in names])
@@ -125,12 +127,14 @@ def test_files_records_and_examples_are_served_as_they_were_evaluated(
     model = ExportedModel(run.version)
 
     conforming = Conforming(long_recordings=model.long_recordings, max_flat_leads=model.max_flat_leads)
-    batches = predict_files(model, [run.files[name] for name in names], conforming)
-    from_files = [prediction for batch in batches for prediction in batch]
-    assert [prediction.error for prediction in from_files] == [None] * len(names)
-    probabilities = np.array([prediction.probability for prediction in from_files], np.float64)
-    assert np.allclose(probabilities, expected, rtol=0, atol=1e-5)
-    assert [prediction.positive for prediction in from_files] == [p >= model.threshold for p in run.tested.values()]
+    server = start_server(run.version, "rhythm")
+    for answers in (model, ServedModel(server.settings("grpc")), ServedModel(server.settings("rest"))):
+        batches = predict_files(answers, [run.files[name] for name in names], conforming)
+        from_files = [prediction for batch in batches for prediction in batch]
+        assert [prediction.error for prediction in from_files] == [None] * len(names)
+        probabilities = np.array([prediction.probability for prediction in from_files], np.float64)
+        assert np.allclose(probabilities, expected, rtol=0, atol=1e-5)
+        assert [prediction.positive for prediction in from_files] == [p >= model.threshold for p in run.tested.values()]
 
     shards = [run.manifest.shard_path(s) for s in run.manifest.shards if s.split in ("validation", "test")]
     serialized = [record.numpy() for record in tf.data.TFRecordDataset(shards)]
@@ -204,6 +208,28 @@ def test_the_gate_refuses_until_it_is_told_otherwise(run: Exported, tmp_path: Pa
     done = stages.run_stage("export", config, manifest)
     card = (Path(done["saved_model"]) / "assets" / "model_card.md").read_text()
     assert "## Exported although it was to be refused\n\n* Expected the AUROC's interval of all internal" in card
+
+
+def test_a_bfloat16_export_is_described_by_what_it_answers(run: Exported, tmp_path: Path) -> None:
+    config, manifest = again(run, tmp_path, export_precision="mixed_bfloat16")
+    done = stages.run_stage("export", config, manifest)
+    version = Path(done["saved_model"])
+    model, exact = ExportedModel(version), ExportedModel(run.version)
+    assert (model.label, model.threshold) == (exact.label, exact.threshold)
+
+    batch = next(iter(evaluation_batches(run.manifest, ["test"], batch_size=1000, labelled=True)))
+    served, in_float32 = model.probability(batch["ecg"].numpy()), exact.probability(batch["ecg"].numpy())
+    assert 0 < np.abs(served - in_float32).max() < 0.05
+    described = json.loads((version / "assets" / "model.json").read_text())
+    assert described["precision"] == "mixed_bfloat16"
+    assert described["weights"] == json.loads((run.version / "assets" / "model.json").read_text())["weights"]
+    assert "| computes in | mixed_bfloat16 |" in (version / "assets" / "model_card.md").read_text()
+    external = batch["institution"].numpy() == b"chapman"
+    [group] = [group for group in described["evaluation"] if group["name"] == "chapman"]
+    positive = batch["label"].numpy()[external] == 1
+    assert group["operating_point"]["sensitivity"]["count"] == np.sum(served[external][positive] >= model.threshold)
+    if group["auroc"]["value"] is not None:
+        assert group["auroc"]["value"] == pytest.approx(roc_auc_score(positive, served[external]))
 
 
 def test_no_worse_version_follows(run: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

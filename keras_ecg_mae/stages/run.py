@@ -1,0 +1,115 @@
+"""Beginning a run, and doing its stages one by one."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from keras_ecg_mae.config import OWN_PRETRAINING, TRAINED_STAGES, Config
+from keras_ecg_mae.dataset import Manifest, labelled_patients, steps_per_epoch, verify
+from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
+from keras_ecg_mae.evaluation.evaluate import read_results
+from keras_ecg_mae.evaluation.scoring import Results, validation_figures
+from keras_ecg_mae.flags import flag_lines
+from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
+from keras_ecg_mae.run_record import Dataset, expect_dataset, read_commands, record_command, this_command
+from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier
+from keras_ecg_mae.stages.export import export_model
+from keras_ecg_mae.stages.settings import FOLDERS, deciding_settings, pretrained_encoder, stage_folder
+from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
+from keras_ecg_mae.training.finetune import check_labels, finetune
+from keras_ecg_mae.training.pretrain import pretrain
+
+
+def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
+    """Looks for what would make a later stage fail, and records the command in `run.json` and `flags.txt`.
+
+    A command that is refused here leaves the run folder as it was. Of several workers the chief alone records.
+
+    Raises:
+        DatasetError: the dataset cannot serve a stage that is asked for.
+        RunError: the run was begun on another dataset, a stage with other settings, or the encoder to fine-tune is
+            missing.
+    """
+    run, stages = storage_path(config.training.run), config.training.stages
+    dataset = Dataset(manifest.folder, manifest.digest, manifest.count())
+    expect_dataset(run, dataset)
+    if "pretrain" in stages:
+        steps_per_epoch(manifest, config.pretraining.batch_size, labelled=False)
+    if "finetune" in stages:
+        check_labels(manifest)
+        settings, seed = config.finetuning, config.training.seed
+        steps_per_epoch(manifest, settings.batch_size, labelled=True, label_fraction=settings.label_fraction, seed=seed)
+        if settings.label_fraction < 1:
+            labelled_patients(manifest, settings.label_fraction, seed, "validation")
+        if settings.encoder != OWN_PRETRAINING:
+            pretrained_encoder(config)
+    if "evaluate" in stages and not manifest.count("test", labelled=True):
+        raise DatasetError(f"{manifest.path}: Expected labelled recordings in the split test. Received none.")
+    for stage in stages:
+        expect_settings(stage_folder(stage, config), deciding_settings(stage, config, manifest))
+        if read_done(stage_folder(stage, config)) is None:
+            break  # its result is among what decides the next one
+    if not chief:
+        return
+    devices = [device.name for device in tf.config.list_physical_devices()]
+    record_command(run, this_command(stages=stages, title=config.training.title, devices=devices, dataset=dataset))
+    write_whole(run / "flags.txt", flag_lines(config))
+
+
+def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True) -> dict[str, Any]:
+    """Does a stage, or reads what it left when it was done before. Returns what its `done.json` holds.
+
+    Raises:
+        RunError: an earlier stage's result is missing, the stage was begun with other settings, or TensorFlow failed,
+            as for want of memory.
+        DatasetError: a shard was damaged, or removed, while it was in use.
+        PreemptedError: the process was asked to end, or another worker has gone; the same command goes on.
+    """
+    folder = stage_folder(stage, config)
+    if chief:
+        enter_stage(folder, deciding_settings(stage, config, manifest))
+    done = read_done(folder)
+    if done is not None:
+        logging.info("%s was done before: %s.", stage, folder)
+        return done
+    logging.info("%s begins: %s.", stage, folder)
+    try:
+        return _STAGES[stage](config, manifest, folder)
+    except tf.errors.OpError as error:
+        if stage in TRAINED_STAGES and worker_lost(make_strategy(config.training.strategy), error):
+            raise PreemptedError(lost_worker(error)) from error
+        verify(manifest)  # names the shard, where one is the reason
+        remedy = ""
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            remedy = " For less memory, raise --accumulation or lower the batch size."
+        raise RunError(f"{folder}: Expected to compute. Received: {reason(error)}.{remedy}") from error
+
+
+def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    draw = partial(validation_figures, confidence=config.evaluation.confidence)
+    return finetune(config, manifest, folder, pretrained_encoder(config), draw)
+
+
+def _evaluate(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    results = evaluate_model(load_classifier(config), config, manifest, folder, None)
+    done = {"threshold": results.threshold}
+    mark_done(folder, done)
+    return done
+
+
+_STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": export_model}
+
+
+def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]:
+    """Evaluates a run's classifier on its own dataset (the stage `evaluate`), or on another one."""
+    run = storage_path(config.training.run)
+    if any(command.dataset.sha256 == manifest.digest for command in read_commands(run)):
+        run_stage("evaluate", config, manifest)
+        return run / FOLDERS["evaluate"], read_results(run / FOLDERS["evaluate"])
+    folder = run / f"{FOLDERS['evaluate']}-{Path(manifest.folder).name}"
+    threshold = read_results(run / FOLDERS["evaluate"]).threshold
+    return folder, evaluate_model(load_classifier(config), config, manifest, folder, threshold)
