@@ -5,6 +5,7 @@ A field is one setting: its type, its default and one documented line. A flag is
 section's `PREFIX` in front. Sections check their own fields; `Config` checks what spans sections.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -18,6 +19,8 @@ SPLITS = ("train", "validation", "test")
 Normalization = Literal["record", "lead", "none"]
 Size = Literal["tiny", "small", "base", "large", "huge"]
 OWN_PRETRAINING, RANDOM = "pretrain", "random"
+LOCAL = "local"  # the runner that is this machine
+_SERVER = re.compile(r"https?://[^\s@/]+(/[^\s@]*)?|[^\s@/]+:\d+")
 
 
 def setting(default: Any, doc: str) -> Any:
@@ -228,9 +231,9 @@ class Cohort(Section):
     runner: Literal[
         "local", "DirectRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"
     ] = setting(
-        "local",
-        "Where shards are written: in processes of this machine (local), or by Apache Beam, whose pipeline options "
-        "follow after --.",
+        LOCAL,
+        "Where prepare writes shards and predict predicts: on this machine (local), or in an Apache Beam pipeline, its "
+        "options after --.",
     )
 
     def check(self) -> None:
@@ -428,8 +431,8 @@ class Export(Section):
     )
     export_precision: Literal["float32", "mixed_bfloat16"] = setting(
         "float32",
-        "What a served classifier's encoder computes in. In mixed_bfloat16 it is evaluated anew; its model card and the "
-        "gate go by that, and served values are bfloat16's, not those of the stage evaluate.",
+        "What a served classifier's encoder computes in. In mixed_bfloat16 it is evaluated anew; card and gate go by "
+        "that, and served values are bfloat16's, not those of the stage evaluate.",
     )
     export_batch_sizes: tuple[int, ...] = setting(
         (1, 2, 4, 8, 16, 32), "Batch sizes a server warms up with: those its batching allows, smallest first."
@@ -441,7 +444,8 @@ class Export(Section):
         0.0, "Refuse a classifier whose AUROC's interval at one institution begins under this; 0: ask nothing of them."
     )
     export_auroc_tolerance: float = setting(
-        0.01, "Refuse a classifier whose AUROC lies by more than this under that of the version served so far."
+        0.01,
+        "Refuse a classifier whose AUROC lies by more than this under that of the newest version that was not refused.",
     )
     export_despite_gate: bool = setting(False, "Export a classifier that would be refused; its model card says why.")
 
@@ -467,6 +471,14 @@ class Prediction(Section):
         "model's name there.",
     )
     server: str = setting("", "TF Serving to ask instead: HOST:PORT for gRPC, http://HOST:PORT for REST.")
+    server_label: str = setting(
+        "", "Label of the version to ask there, e.g. stable or canary; without one it is the newest that is loaded."
+    )
+    server_long_recordings: Literal["refuse", "first", "middle"] = setting(
+        "refuse",
+        "What a server is sent of more than 10 s: nothing, the first or the middle 10 s. It does not say what its "
+        "model was trained on; assets/model.json of the export does (long_recordings).",
+    )
     server_timeout_s: float = setting(30.0, "Seconds that the server has for an answer.")
     server_attempts: int = setting(5, "How often a server that does not answer is asked, with growing pauses between.")
     files: str = setting("", "Text file with one recording's path a line, besides those given; - reads standard input.")
@@ -477,6 +489,11 @@ class Prediction(Section):
     format: Literal["table", "json"] = setting("table", "Print a table, or one JSON object a line.")
 
     def check(self) -> None:
+        if self.server and not _SERVER.fullmatch(self.server):  # a password may be in it: it is not repeated
+            raise ConfigError(
+                "Expected --server to be HOST:PORT, or http://HOST:PORT without name and password. Received another "
+                "form."
+            )
         self.expect("server_timeout_s", self.server_timeout_s > 0, "to be positive")
         self.expect("server_attempts", self.server_attempts >= 1, "to be at least 1")
         self.expect("predict_batch_size", self.predict_batch_size >= 1, "to be at least 1")

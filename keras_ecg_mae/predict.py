@@ -7,29 +7,54 @@
         --predictions=predictions.jsonl
 
 Exits with 1 where a recording could not be used; the others are predicted all the same. With --predictions, the same
-command goes on behind the last prediction after an interruption.
+command goes on behind the last prediction after an interruption. With --runner, an Apache Beam pipeline predicts what
+--files or --dataset names, and writes PREDICTIONS-00000-of-00007.jsonl and so on:
+
+    python -m keras_ecg_mae.predict --model=gs://B/saved_models/NAME --files=gs://B/list.txt --format=json \\
+        --predictions=gs://B/predictions --runner=DataflowRunner -- --project=P --region=R
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from keras_ecg_mae.command import run_command
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import LOCAL, Config
+
+if TYPE_CHECKING:
+    from keras_ecg_mae.serving.predicting import Predicting
 
 
 def main(config: Config, files: list[str]) -> int:
     """Predicts every recording, one line each."""
+    from keras_ecg_mae.dataset.beam_pipeline import import_beam
     from keras_ecg_mae.serving.predicting import Predicting
 
     config.prediction.require("model")
+    if config.cohort.runner != LOCAL:
+        import_beam(config.cohort.runner)
+        from keras_ecg_mae.serving.beam_prediction import predict_in_beam
+
+        predict_in_beam(config, files)
+        return 0
     predicting = Predicting(config, files)
     if config.prediction.predictions:
-        written, unusable = predicting.write(config.prediction.predictions)
+        written = predicting.write(config.prediction.predictions)
         sys.stdout.write(
-            f"Predicted {written:,} recordings, {unusable:,} of them unusable: {config.prediction.predictions}\n"
+            f"Predicted {written.now:,} recordings. Of {written.recordings:,} in {config.prediction.predictions}, "
+            f"{written.unusable:,} could not be used.\n"
         )
-        return int(unusable > 0)
+        return int(written.unusable > 0)
+    try:
+        return _print(config, predicting)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _print(config: Config, predicting: "Predicting") -> int:
     output, table, failed = predicting.model.output, config.prediction.format == "table", False
     if table:
         sys.stdout.write(f"{output}  file\n")

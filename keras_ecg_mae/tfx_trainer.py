@@ -25,7 +25,8 @@ def run_fn(fn_args: Any) -> None:
         fn_args: TFX's `FnArgs`. `train_files` and `eval_files` are read; `base_model`, where it is given, is the folder
             of a pretraining (or `Format-Serving` in it), whose encoder is fine-tuned; the run goes to `model_run_dir`,
             the SavedModel to `serving_model_dir`. `custom_config` holds `flags`, every setting as `flags.txt` has them,
-            `label_name` and `external_institutions`, both as the dataset's manifest has them.
+            `label_name`, `external_institutions` and, as `prepared`, the settings, all as the dataset's manifest has
+            them.
 
     Raises:
         EcgMaeError: as the stages do.
@@ -38,6 +39,7 @@ def run_fn(fn_args: Any) -> None:
         _by_split([*fn_args.train_files, *fn_args.eval_files]),
         label_name=given["label_name"],
         external_institutions=given["external_institutions"],
+        settings=given["prepared"],
     )
     encoder = _encoder(fn_args.base_model) if fn_args.base_model else config.finetuning.encoder
     config = replace(
@@ -49,8 +51,13 @@ def run_fn(fn_args: Any) -> None:
             stages=("finetune", "evaluate", "export"),
         ),
         finetuning=replace(config.finetuning, encoder=encoder),
-        # Evaluator decides what is served.
-        export=replace(config.export, saved_models=str(folder / "saved_models"), export_despite_gate=True),
+        # Evaluator decides what is served, and the gate nothing: the folder holds no other version.
+        export=replace(
+            config.export,
+            saved_models=str(folder / "saved_models"),
+            export_minimum_auroc=0.0,
+            export_minimum_institution_auroc=0.0,
+        ),
     )
     begin_run(config, manifest)
     for stage in config.training.stages:

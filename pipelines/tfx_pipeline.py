@@ -3,10 +3,10 @@
     python pipelines/tfx_pipeline.py --flagfile=pipelines/ds1.flags --dataset=DATASET --run=PIPELINE_ROOT
 
 ImportExampleGen reads the dataset's TFRecords; StatisticsGen, the curated schema and ExampleValidator look at them;
-Trainer fine-tunes (keras_ecg_mae/tfx_trainer.py) the pretrained encoder that --finetune_encoder names; Evaluator holds
-the AUC, overall and by institution, against --export_minimum_auroc and against the last blessed model; Pusher copies
-what is blessed to --saved_models/--name. Every recording of the dataset needs a label. Runs on this machine
-(LocalDagRunner); docs/serving.md says what TFX needs.
+Trainer fine-tunes (keras_ecg_mae/tfx_trainer.py) the pretrained encoder that --finetune_encoder names; Evaluator tells
+the AUC overall and by institution, and holds it against --export_minimum_auroc, --export_minimum_institution_auroc and
+the last blessed model's; Pusher copies what is blessed to --saved_models/--name. Every recording of the dataset needs a
+label. Runs on this machine (LocalDagRunner); docs/serving.md says what TFX needs.
 """
 
 import sys
@@ -19,7 +19,7 @@ from tensorflow_data_validation.anomalies.proto import custom_validation_config_
 from tfx import v1 as tfx
 
 from keras_ecg_mae.command import run_command
-from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, SPLITS, Config
+from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, SPLITS, Config, Export
 from keras_ecg_mae.dataset import Manifest, read_manifest
 from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.flags import flag_lines
@@ -68,6 +68,7 @@ def create_pipeline(config: Config, manifest: Manifest) -> tfx.dsl.Pipeline:
             "flags": [line for line in flag_lines(config).splitlines() if line.startswith("--")],
             "label_name": manifest.label_name,
             "external_institutions": list(manifest.external_institutions),
+            "prepared": dict(manifest.settings),
         },
     )
     blessed = tfx.dsl.Resolver(
@@ -80,7 +81,7 @@ def create_pipeline(config: Config, manifest: Manifest) -> tfx.dsl.Pipeline:
         example_splits=[test],
         model=trainer.outputs["model"],
         baseline_model=blessed.outputs["model"],
-        eval_config=evaluation(manifest.label_name, config.export.export_minimum_auroc),
+        eval_config=evaluation(manifest.label_name, config.export),
     )
     pusher = tfx.components.Pusher(
         model=trainer.outputs["model"],
@@ -116,27 +117,45 @@ feature_validations {{
 """
 
 
-def evaluation(label_name: str, least_auc: float) -> tfma.EvalConfig:
-    """What a model has to reach: an AUC of `least_auc` overall, and not less than the last blessed model's."""
-    threshold = tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": least_auc}),
-        change_threshold=tfma.GenericChangeThreshold(
-            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": SMALLEST_DIFFERENCE}
-        ),
-    )
+def evaluation(label_name: str, settings: Export) -> tfma.EvalConfig:
+    """What a model has to reach: overall an AUC of `export_minimum_auroc`, and a better one than the last blessed
+    model's; at each institution `export_minimum_institution_auroc`, where that is not 0."""
+    overall, institutions = tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["institution"])
+    # A threshold that names no slices would hold for every one: a tie at one institution, or one of a single class,
+    # would then refuse a better model.
+    thresholds = [
+        tfma.PerSliceMetricThreshold(
+            slicing_specs=[overall],
+            threshold=tfma.MetricThreshold(
+                value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.export_minimum_auroc}),
+                change_threshold=tfma.GenericChangeThreshold(
+                    direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": SMALLEST_DIFFERENCE}
+                ),
+            ),
+        )
+    ]
+    if settings.export_minimum_institution_auroc:
+        least = tfma.GenericValueThreshold(lower_bound={"value": settings.export_minimum_institution_auroc})
+        thresholds.append(
+            tfma.PerSliceMetricThreshold(
+                slicing_specs=[institutions], threshold=tfma.MetricThreshold(value_threshold=least)
+            )
+        )
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
                 signature_name="serve_examples", label_key="label", prediction_key=f"{label_name}_probability"
             )
         ],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["institution"])],
+        slicing_specs=[overall, institutions],
         metrics_specs=[
             tfma.MetricsSpec(
                 metrics=[
                     tfma.MetricConfig(class_name="ExampleCount"),
                     # Exact up to so many distinct probabilities.
-                    tfma.MetricConfig(class_name="AUC", config='"num_thresholds": 10000', threshold=threshold),
+                    tfma.MetricConfig(
+                        class_name="AUC", config='"num_thresholds": 10000', per_slice_thresholds=thresholds
+                    ),
                 ]
             )
         ],

@@ -5,7 +5,8 @@ that starts the pipeline: through a shared file system, or, for the dataset fold
 """
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -37,24 +38,45 @@ def work_in_beam(
         ConfigError: Apache Beam is not installed.
         DatasetError: the pipeline failed.
     """
+    beam = import_beam(runner)
+    paths = [_store(folder, number, task) for number, task in enumerate(tasks)]
+    logging.info("%d shards go to %s.", len(paths), runner)
+    with running_pipeline(runner, runner_arguments, "goes on with the shards that are finished") as pipeline:
+        stored = pipeline | "Shards" >> beam.Create(paths) | "Deal out" >> beam.Reshuffle()
+        stored | step.__name__ >> beam.Map(_work, step)
+
+
+def import_beam(runner: str) -> Any:
+    """Apache Beam's module. Raises `ConfigError` where it is not installed."""
     try:
-        beam: Any = import_module("apache_beam")
-        options: Any = import_module("apache_beam.options.pipeline_options")
+        return import_module("apache_beam")
     except ImportError as error:
         raise ConfigError(
             f"Expected Apache Beam for --runner={runner}. Received none: pip install 'keras-ecg-mae[beam]'."
         ) from error
-    paths = [_store(folder, number, task) for number, task in enumerate(tasks)]
-    logging.info("%d shards go to %s.", len(paths), runner)
+
+
+@contextmanager
+def running_pipeline(runner: str, runner_arguments: Sequence[str], again: str) -> Iterator[Any]:
+    """A pipeline to build, which runs to its end when the block has ended.
+
+    Args:
+        runner: its name, as `--runner` has it. runner_arguments: further pipeline options.
+        again: what the same command does after a failure, in words.
+
+    Raises:
+        ConfigError: Apache Beam is not installed. DatasetError: the pipeline failed.
+    """
+    beam = import_beam(runner)
+    options: Any = import_module("apache_beam.options.pipeline_options")
     try:
         with beam.Pipeline(options=options.PipelineOptions([f"--runner={runner}", *runner_arguments])) as pipeline:
-            stored = pipeline | "Shards" >> beam.Create(paths) | "Deal out" >> beam.Reshuffle()
-            stored | step.__name__ >> beam.Map(_work, step)
+            yield pipeline
     except Exception as error:  # runners raise what they like
         last = str(error).strip().splitlines()[-1:] or [""]
         raise DatasetError(
             f"--runner={runner}: Expected the pipeline to finish. Received {type(error).__name__}: {last[0]} The same "
-            "command goes on with the shards that are finished."
+            f"command {again}."
         ) from error
 
 

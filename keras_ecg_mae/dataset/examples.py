@@ -24,6 +24,7 @@ def collect_examples(
     *,
     label_name: str,
     external_institutions: Sequence[str],
+    settings: Mapping[str, Any],
     records_per_shard: int = 1000,
 ) -> Manifest:
     """Writes the shards and the manifest of a dataset.
@@ -31,7 +32,7 @@ def collect_examples(
     Args:
         folder: of the dataset; made.
         files: TFRecord files, or patterns of such, by split; compressed where their name ends in `.gz`.
-        label_name, external_institutions: as in `CohortDescription`.
+        label_name, external_institutions: as in `CohortDescription`. settings: those that the examples were made with.
         records_per_shard: at most.
 
     Raises:
@@ -54,7 +55,7 @@ def collect_examples(
         folder=folder,
         **vars(describe(rows, label_name, tuple(external_institutions))),
         shards=tuple(shards),
-        settings={},
+        settings=settings,
         table_sha256="",
         patient_keys="",
         versions={},

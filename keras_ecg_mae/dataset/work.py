@@ -3,11 +3,10 @@
 import os
 from collections.abc import Iterable, Sequence
 
-from keras_ecg_mae.config import Cohort
+from keras_ecg_mae.config import LOCAL, Cohort
 from keras_ecg_mae.dataset.pool import Step, Task, work_in_pool
 from keras_ecg_mae.dataset.progress import progress_bar
 
-LOCAL = "local"
 # A process takes a second or two to start; about so many recordings are read meanwhile.
 _WORTH_A_POOL = 1000
 

@@ -9,7 +9,10 @@ import json
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import requests
@@ -34,13 +37,21 @@ class UnansweredError(Exception):
     """An attempt that another one may put right: what was received, in words."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a server says of a model: which version it is, and the names of the default signature's outputs."""
+
+    version: int
+    outputs: tuple[str, ...]
+
+
 class Transport(Protocol):
     """One way to a server. Its methods raise `UnansweredError`, or `ServerError` where asking again is no use."""
 
-    def outputs(self, timeout_s: float) -> list[str]:
-        """Names of the default signature's outputs."""
+    def served(self, timeout_s: float) -> Served:
+        """The version that the settings' label names; without a label, the newest."""
 
-    def predict(self, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
+    def predict(self, version: int, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
         """The default signature's outputs by name for `(batch, 12, 5000)` float32 mV."""
 
 
@@ -48,13 +59,15 @@ class ServedModel:
     """A classifier on a model server.
 
     What a server does not answer, or answers with 'unavailable', is asked again after a pause that doubles, drawn at
-    random so that many clients do not come back at once.
+    random so that many clients do not come back at once. One version answers everything, even where another one is
+    rolled out meanwhile.
 
     Args:
         settings: `server` is `HOST:PORT` for gRPC, or `http://HOST:PORT` for REST; `model` its name there.
 
     Attributes:
-        label: what a positive label means. output: the probability's name among the outputs.
+        name: server, model and version. label: what a positive label means. output: the probability's name among the
+        outputs.
 
     Raises:
         ConfigError: the address is not of these forms, or gRPC's library is not installed.
@@ -65,7 +78,9 @@ class ServedModel:
         self._settings = settings
         rest = settings.server.startswith(("http://", "https://"))
         self._transport = _Rest(settings) if rest else _grpc_transport(settings)
-        names = self._patiently(self._transport.outputs)
+        served = self._patiently(self._transport.served)
+        self._version, names = served.version, served.outputs
+        self.name = f"{settings.server} {settings.model} version {served.version}"
         found = [name for name in names if name.endswith(_PROBABILITY)]
         if len(found) != 1 or INPUT_OK not in names:
             raise ServerError(
@@ -81,7 +96,7 @@ class ServedModel:
 
     def classify(self, ecg_mv: np.ndarray) -> Answer:
         """`(batch, 12, 5000)` float32 mV -> an answer a recording. Raises `ServerError`."""
-        outputs = self._patiently(lambda timeout_s: self._transport.predict(ecg_mv, timeout_s))
+        outputs = self._patiently(lambda timeout_s: self._transport.predict(self._version, ecg_mv, timeout_s))
         try:
             answer = Answer(
                 probability=np.array(outputs[self.output], np.float32),
@@ -119,30 +134,41 @@ class _Rest:
 
     def __init__(self, settings: Prediction):
         self._url = f"{settings.server.rstrip('/')}/v1/models/{settings.model}"
+        self._label = f"/labels/{settings.server_label}" if settings.server_label else ""
         self._session = requests.Session()
 
-    def outputs(self, timeout_s: float) -> list[str]:
-        content = self._ask("GET", f"{self._url}/metadata", timeout_s)
+    def served(self, timeout_s: float) -> Served:
+        content = self._ask("GET", f"{self._url}{self._label}/metadata", timeout_s)
         try:
-            return list(content["metadata"]["signature_def"]["signature_def"][DEFAULT]["outputs"])
-        except (KeyError, TypeError) as error:
-            raise ServerError(f"{self._url}: Expected the signature {DEFAULT}. Received none.") from error
+            outputs = content["metadata"]["signature_def"]["signature_def"][DEFAULT]["outputs"]
+            return Served(int(content["model_spec"]["version"]), tuple(outputs))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(
+                f"{self._url}: Expected a version with the signature {DEFAULT}. Received none."
+            ) from error
 
-    def predict(self, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
+    def predict(self, version: int, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
         examples = [{"b64": base64.b64encode(encode_units(to_units("", one))).decode()} for one in ecg_mv]
         request = {"signature_name": EXAMPLES, "inputs": {"examples": examples}}
-        outputs = self._ask("POST", f"{self._url}:predict", timeout_s, request).get("outputs")
+        outputs = self._ask("POST", f"{self._url}/versions/{version}:predict", timeout_s, request).get("outputs")
         if not isinstance(outputs, dict):
             raise ServerError(f"{self._url}: Expected outputs by name. Received none.")
         return outputs
 
     def _ask(self, method: str, url: str, timeout_s: float, content: Any = None) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout_s
+        session = self._session
+
+        def answered() -> tuple[int, bytes]:
+            with session.request(method, url, json=content, timeout=timeout_s) as response:
+                return response.status_code, response.content
+
         try:
-            with self._session.request(method, url, json=content, timeout=timeout_s, stream=True) as response:
-                status, body = response.status_code, _read(response, deadline)
+            status, body = _within(timeout_s, answered)
         except requests.RequestException as error:  # refused, too slow, or dropped half-way
             raise UnansweredError(type(error).__name__) from error
+        except TimeoutError as error:
+            self._session = requests.Session()  # the old one is in use until the server is done
+            raise UnansweredError("too slow an answer") from error
         try:
             answer = json.loads(body)
         except ValueError as error:
@@ -159,14 +185,27 @@ class _Rest:
         return answer
 
 
-def _read(response: requests.Response, deadline: float) -> bytes:
-    """The body. requests' own timeout is one for each packet: a server that drips would hold a client for ever."""
-    parts = []
-    for part in response.iter_content(1 << 16):
-        parts.append(part)
-        if time.monotonic() > deadline:
-            raise requests.Timeout("the answer is not complete")
-    return b"".join(parts)
+def _within(timeout_s: float, work: Callable[[], Result]) -> Result:
+    """What `work` returns or raises; `TimeoutError` where it takes longer, and it then goes on by itself.
+
+    requests' own timeout is one for each packet: a server that drips would hold a client for ever.
+    """
+    outcomes: SimpleQueue[tuple[Result | None, Exception | None]] = SimpleQueue()
+
+    def work_aside() -> None:
+        try:
+            outcomes.put((work(), None))
+        except Exception as error:  # raised where it is waited for
+            outcomes.put((None, error))
+
+    Thread(target=work_aside, daemon=True).start()
+    try:
+        result, error = outcomes.get(timeout=timeout_s)
+    except Empty as empty:
+        raise TimeoutError from empty
+    if error is not None:
+        raise error
+    return cast(Result, result)
 
 
 def _grpc_transport(settings: Prediction) -> Transport:

@@ -11,7 +11,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from keras_ecg_mae.config import Prediction
 from keras_ecg_mae.errors import ServerError
-from keras_ecg_mae.serving.client import UnansweredError
+from keras_ecg_mae.serving.client import Served, UnansweredError
 from keras_ecg_mae.serving.signatures import DEFAULT, ECG_INPUT
 
 # A batch of 32 takes 7.7 MB, and gRPC takes 4 MB of its own accord.
@@ -22,6 +22,7 @@ _RETRIED = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
 )
+_TOO_LARGE = "larger than max"  # gRPC's words where a message is over the limit of one on the way: it stays so
 _LONGEST_REASON = 300
 
 
@@ -29,22 +30,25 @@ class Grpc:
     """See `client.Transport`. The channel is not encrypted, as TF Serving's is not unless it is told."""
 
     def __init__(self, settings: Prediction):
-        self._where, self._model = settings.server, settings.model
+        self._where, self._model, self._label = settings.server, settings.model, settings.server_label
         self._stub = PredictionServiceStub(grpc.insecure_channel(settings.server, options=_OPTIONS))
 
-    def outputs(self, timeout_s: float) -> list[str]:
+    def served(self, timeout_s: float) -> Served:
         request = GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = self._model
+        if self._label:
+            request.model_spec.version_label = self._label
         response = self._ask(self._stub.GetModelMetadata, request, timeout_s)
         signatures = SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         if DEFAULT not in signatures.signature_def:
             raise ServerError(f"{self._where}: Expected the signature {DEFAULT}. Received none.")
-        return list(signatures.signature_def[DEFAULT].outputs)
+        return Served(response.model_spec.version.value, tuple(signatures.signature_def[DEFAULT].outputs))
 
-    def predict(self, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
+    def predict(self, version: int, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
         request = PredictRequest()
         request.model_spec.name = self._model
+        request.model_spec.version.value = version
         request.model_spec.signature_name = DEFAULT
         request.inputs[ECG_INPUT.name].CopyFrom(tf.make_tensor_proto(ecg_mv, tf.float32))
         response = self._ask(self._stub.Predict, request, timeout_s)
@@ -54,10 +58,11 @@ class Grpc:
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            code = error.code()
-            if code in _RETRIED:
-                raise UnansweredError(code.name) from error
+            code, details = error.code(), error.details()[:_LONGEST_REASON]
+            too_large = _TOO_LARGE in details
+            if code in _RETRIED and not too_large:
+                raise UnansweredError(f"{code.name}: {details}") from error
+            remedy = " Give a smaller --predict_batch_size." if too_large else ""
             raise ServerError(
-                f"{self._where}, model {self._model}: Expected an answer. Received {code.name}: "
-                f"{error.details()[:_LONGEST_REASON]}."
+                f"{self._where}, model {self._model}: Expected an answer. Received {code.name}: {details}.{remedy}"
             ) from error

@@ -83,9 +83,9 @@ def _meaning(origin: Origin, label: str) -> str:
 
 
 def _limits(origin: Origin, label: str) -> list[str]:
-    institutions = len(origin.cohort.institutions)
+    institutions = len(set(origin.cohort.institutions) - set(origin.cohort.external_institutions))
     limits = [
-        f"It knows {institutions} institution{'s' if institutions != 1 else ''}, with their devices, "
+        f"It was trained on {institutions} institution{'s' if institutions != 1 else ''}, with their devices, "
         "patients and years. What it does elsewhere is not known before it was tried there.",
         "Whether the recordings behind it were patients' or simulated, it cannot tell: ask who prepared the dataset.",
         "Its probabilities need not be calibrated where it was not trained.",

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -18,6 +19,27 @@ from keras_ecg_mae.serving.prediction_file import PredictionFile
 from keras_ecg_mae.storage import is_remote, storage_path
 
 _LOG_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many recordings were predicted now, and of all in the file, how many there are and could not be used."""
+
+    now: int
+    recordings: int
+    unusable: int
+
+
+def load_model(config: Config) -> tuple[Classifies, str, Conforming]:
+    """What predicts, its name, and what becomes of files before it. Raises `RunError` or `ServerError` without one."""
+    if config.prediction.server:
+        served = ServedModel(config.prediction)
+        # What the model was trained on, its server knows: it has the last word on flat leads.
+        long_recordings = config.prediction.server_long_recordings
+        return served, served.name, Conforming(config.signal, long_recordings, max_flat_leads=11)
+    exported = ExportedModel(storage_path(config.prediction.model))
+    folder = exported.folder if is_remote(exported.folder) else exported.folder.resolve()
+    return exported, str(folder), Conforming(config.signal, exported.long_recordings, exported.max_flat_leads)
 
 
 class Predicting:
@@ -46,25 +68,14 @@ class Predicting:
                 f"Received {'both' if self._manifest else 'none of them'}."
             )
         self._list = settings.files
-        self.model: Classifies
-        if settings.server:
-            self.model, self._name = ServedModel(settings), f"{settings.server} {settings.model}"
-            # What the model was trained on, its server knows: it has the last word on flat leads.
-            self._conforming = Conforming(config.signal, config.cohort.long_recordings, max_flat_leads=11)
-        else:
-            exported = ExportedModel(storage_path(settings.model))
-            self.model, self._name = exported, str(exported.folder)
-            self._conforming = Conforming(config.signal, exported.long_recordings, exported.max_flat_leads)
+        self.model, self._name, self._conforming = load_model(config)
 
     def predictions(self) -> Iterator[Prediction]:
         """One a recording, in order."""
         return chain.from_iterable(self._batches(self._recordings()))
 
-    def write(self, path: str) -> tuple[int, int]:
+    def write(self, path: str) -> Written:
         """Writes the predictions to a `PredictionFile`, behind those that are there.
-
-        Returns:
-            how many recordings were predicted now, and how many of them could not be used.
 
         Raises:
             ConfigError: the file would lie in cloud storage, which cannot be appended to.
@@ -72,17 +83,18 @@ class Predicting:
         """
         if is_remote(path):
             raise ConfigError(f"Expected --predictions on this machine's disks. Received {path}.")
-        written = unusable = 0
+        now = 0
         interval = 0.1 if sys.stderr.isatty() else _LOG_INTERVAL_S
         with PredictionFile(Path(path), self.model.label, self._name) as file:
-            done, left = file.remaining(self._recordings())
-            with tqdm(initial=done, desc="predict", unit=" recordings", mininterval=interval) as bar:
+            before, left = file.remaining(self._recordings())
+            unusable = before.unusable
+            with tqdm(initial=before.recordings, desc="predict", unit=" recordings", mininterval=interval) as bar:
                 for batch in self._batches(left):
                     file.append(batch)
                     bar.update(len(batch))
-                    written += len(batch)
+                    now += len(batch)
                     unusable += sum(prediction.error is not None for prediction in batch)
-        return written, unusable
+        return Written(now, before.recordings + now, unusable)
 
     def _recordings(self) -> Iterator[tuple[str, np.ndarray | None]]:
         """Each recording's name, and its `(12, 5000)` float32 mV where it comes from a dataset."""
@@ -111,11 +123,11 @@ def _listed(path: str) -> Iterator[str]:
         yield from _lines(sys.stdin)
         return
     try:
-        with open(path, encoding="utf-8") as file:
+        # Names of files are bytes: those that are no UTF-8 are read as the system's calls give and take them.
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             yield from _lines(file)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "text that is not UTF-8"
-        raise ConfigError(f"Expected --files to be a readable text file. Received {path}: {reason}.") from error
+    except OSError as error:
+        raise ConfigError(f"Expected --files to be a readable text file. Received {path}: {error.strerror}.") from error
 
 
 def _lines(file: Iterable[str]) -> Iterator[str]:

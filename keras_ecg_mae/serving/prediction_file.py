@@ -4,16 +4,31 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+from absl import logging
 
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.run_folder import writing
 from keras_ecg_mae.serving.predict_files import Prediction
 
 Named = TypeVar("Named", bound=tuple[str, Any])
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How many recordings a file tells of, and how many of them could not be used."""
+
+    recordings: int
+    unusable: int
+
+
+def prediction_line(prediction: Prediction, label: str, model: str) -> str:
+    """One JSON object, in ASCII: a file's name may hold bytes that are no UTF-8, which JSON's escapes keep."""
+    return json.dumps({**asdict(prediction), "label": label, "model": model})
 
 
 class PredictionFile:
@@ -40,6 +55,8 @@ class PredictionFile:
             raise RunError(
                 f"{path}: Expected a file that nobody writes. Received one that is being written."
             ) from error
+        except OSError:  # a file system without locks
+            logging.warning("%s: cannot be locked here; see that one command alone writes it.", path)
 
     def __enter__(self) -> "PredictionFile":
         return self
@@ -49,8 +66,8 @@ class PredictionFile:
     ) -> None:
         self._file.close()
 
-    def remaining(self, recordings: Iterable[Named]) -> tuple[int, Iterator[Named]]:
-        """How many of `recordings`, each with its name first, are predicted already, and the others.
+    def remaining(self, recordings: Iterable[Named]) -> tuple[Predicted, Iterator[Named]]:
+        """What of `recordings`, each with its name first, is predicted already, and the others.
 
         Memory does not grow with their number.
 
@@ -58,23 +75,25 @@ class PredictionFile:
             RunError: the file holds predictions of other recordings, or of another model.
         """
         left = iter(recordings)
-        done, end = 0, 0
+        done, unusable, end = 0, 0, 0
         self._file.seek(0)
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
             done, end = done + 1, end + len(line)
             recording = next(left, None)
-            self._expect(done, line, None if recording is None else recording[0])
+            unusable += self._expect(done, line, None if recording is None else recording[0])
         with writing(self._path):
             self._file.truncate(end)
             self._file.seek(0, os.SEEK_END)
-        return done, left
+        return Predicted(done, unusable), left
 
-    def _expect(self, number: int, line: bytes, path: str | None) -> None:
+    def _expect(self, number: int, line: bytes, path: str | None) -> bool:
+        """Whether a line is of a recording that could not be used. Raises `RunError` where it is another line."""
         try:
             there = json.loads(line)
             found = {name: there[name] for name in ("path", *self._model)}
+            unusable = there["error"] is not None
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self._path}, line {number}: Expected a prediction. Received something else.") from error
         expected = {"path": path, **self._model}
@@ -84,10 +103,11 @@ class PredictionFile:
                     f"{self._path}, line {number}: Expected the {name} {value!r}. Received {found[name]!r}: it is of "
                     "other recordings, or of another model; give another --predictions."
                 )
+        return unusable
 
     def append(self, predictions: Iterable[Prediction]) -> None:
         """Adds some predictions and sees to it that they are on the disk. Raises `RunError`."""
-        lines = [json.dumps({**asdict(prediction), **self._model}, ensure_ascii=False) for prediction in predictions]
+        lines = [prediction_line(prediction, **self._model) for prediction in predictions]
         with writing(self._path):
             self._file.write("".join(f"{line}\n" for line in lines).encode())
             self._file.flush()

@@ -77,7 +77,7 @@ def classifier_signatures(
         return {FEATURES: number_where(ok, classifier.features(ecg, training=False)), INPUT_OK: ok}
 
     def classify_examples(examples: tf.Tensor) -> Outputs:
-        return classify(schema.decode(examples, ["ecg"])["ecg"])
+        return classify(schema.decode_ecg(examples))
 
     return (
         Signature(DEFAULT, (ECG_INPUT,), classify),
@@ -101,7 +101,7 @@ def autoencoder_signatures(autoencoder: MaskedAutoencoder, *, max_flat_leads: in
         return {FEATURES: number_where(ok, mean_token(autoencoder, ecg)), INPUT_OK: ok}
 
     def encode_examples(examples: tf.Tensor) -> Outputs:
-        return encode(schema.decode(examples, ["ecg"])["ecg"])
+        return encode(schema.decode_ecg(examples))
 
     def reconstruct(ecg: tf.Tensor, mask_noise: tf.Tensor) -> Outputs:
         ecg, ok = checked(ecg, max_flat_leads)

@@ -28,8 +28,13 @@ def versions(folder: Path) -> list[int]:
 
 def newest_version(folder: Path) -> Path | None:
     """The whole version with the highest number. An upload that is under way, or was cut off, lacks its last file."""
-    whole = [number for number in versions(folder) if (folder / str(number) / SAVED_MODEL).exists()]
+    whole = whole_versions(folder)
     return folder / str(whole[-1]) if whole else None
+
+
+def whole_versions(folder: Path) -> list[int]:
+    """The versions that are there with their last file."""
+    return [number for number in versions(folder) if (folder / str(number) / SAVED_MODEL).exists()]
 
 
 @contextmanager
@@ -65,9 +70,10 @@ def publish(partial: Path, folder: Path) -> Path:
     if is_remote(folder):
         return _upload_as_next_version(partial, folder)
     with writing(folder):
-        partial.chmod(0o755)  # mkdtemp's 0700 would lock the server's user out
-        # Else a machine that fails soon could come up with the new name on empty files.
-        for path in (*files_under(partial), partial):
+        for path in (*partial.rglob("*"), partial):
+            # mkdtemp's 0700, or a strict umask, would lock the server's user out.
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            # Else a machine that fails soon could come up with the new name on empty files.
             _flush(path)
         version = _rename_to_next_version(partial, folder)
         _flush(folder)

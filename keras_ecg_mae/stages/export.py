@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import RunError
@@ -15,12 +17,12 @@ from keras_ecg_mae.models.build import in_precision
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import mark_done, read_done
-from keras_ecg_mae.serving.description import Decision, Description, read_description
+from keras_ecg_mae.serving.description import Decision, read_description
 from keras_ecg_mae.serving.export import export_autoencoder, export_classifier
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
 from keras_ecg_mae.serving.origin import ecgs_to_compare, origin_of
 from keras_ecg_mae.serving.prediction import ExportedModel
-from keras_ecg_mae.serving.versions import newest_version
+from keras_ecg_mae.serving.versions import newest_version, whole_versions
 from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier
 from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import storage_path
@@ -37,27 +39,26 @@ def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, 
     """
     settings = config.export
     saved_models = storage_path(settings.saved_models) / settings.name
-    incumbent = newest_version(saved_models)
-    described = None if incumbent is None else read_description(incumbent)
-    if incumbent is not None and described is not None:
-        expect_same_model(incumbent, described, settings.exported, manifest.label_name)
+    newest = newest_version(saved_models)
+    if newest is not None:
+        expect_same_model(newest, read_description(newest), settings.exported, manifest.label_name)
     if settings.exported == "autoencoder":
         version = _export_autoencoder(config, manifest, saved_models)
     else:
-        version = _export_classifier(config, manifest, saved_models, incumbent, described)
+        version = _export_classifier(config, manifest, saved_models)
     done = {"saved_model": str(version)}
     mark_done(folder, done)
     return done
 
 
-def _export_classifier(
-    config: Config, manifest: Manifest, saved_models: Path, incumbent: Path | None, described: Description | None
-) -> Path:
+def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -> Path:
     run = storage_path(config.training.run)
     classifier, results = _to_serve(config, manifest)
     groups = [asdict(group) for group in results.groups]
-    before = _incumbent_groups(config, manifest, incumbent, described) if incumbent and described else []
-    refused = gate_refusals(groups, config.export, before)
+    try:
+        refused = gate_refusals(groups, config.export, _incumbent_groups(config, manifest, saved_models))
+    except _NotComparableError as error:
+        refused = [*gate_refusals(groups, config.export), str(error)]
     if refused and not config.export.export_despite_gate:
         raise RunError(
             f"{saved_models}: Expected a classifier to serve. Received one that the gate refuses: {' '.join(refused)} "
@@ -107,16 +108,35 @@ def _export_autoencoder(config: Config, manifest: Manifest, saved_models: Path) 
     )
 
 
-def _incumbent_groups(
-    config: Config, manifest: Manifest, incumbent: Path, described: Description
-) -> Sequence[Mapping[str, Any]]:
-    """What the version served so far does on this dataset's test ECGs: as it says, or where it was tested on others,
-    evaluated anew."""
-    if described.decision is None:
+class _NotComparableError(Exception):
+    """The version before does not answer for every test ECG."""
+
+
+def _incumbent_groups(config: Config, manifest: Manifest, saved_models: Path) -> Sequence[Mapping[str, Any]]:
+    """What the newest version that was not refused does on this dataset's test ECGs.
+
+    It is as that one says, or where it was tested on others, evaluated anew; empty where there is none.
+    """
+    for number in reversed(whole_versions(saved_models)):
+        incumbent = saved_models / str(number)
+        described = read_description(incumbent)
+        if described.decision is not None and not described.decision.refused:
+            break
+    else:
         return []
     if described.dataset == manifest.digest:
         return described.decision.evaluation
+    model = ExportedModel(incumbent)
+
+    def predict(ecg_mv: np.ndarray) -> np.ndarray:
+        answer = model.classify(ecg_mv)
+        if not answer.input_ok.all():
+            raise _NotComparableError(
+                f"Expected {incumbent}, which must not be better, to answer for every test ECG. Received none for "
+                f"some, such as those of more than {described.max_flat_leads} flat leads."
+            )
+        return answer.probability
+
     with TemporaryDirectory() as scratch:
-        predict, threshold = ExportedModel(incumbent).probability, described.decision.threshold
-        results = evaluate_predictions(predict, config, manifest, Path(scratch), threshold)
+        results = evaluate_predictions(predict, config, manifest, Path(scratch), described.decision.threshold)
     return [asdict(group) for group in results.groups]

@@ -73,6 +73,9 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
     if chief:
         enter_stage(folder, deciding_settings(stage, config, manifest))
     done = read_done(folder)
+    if done is not None and stage == "export" and not storage_path(done["saved_model"]).exists():
+        logging.info("%s was done before, and its version is gone: once more.", stage)
+        done = None
     if done is not None:
         logging.info("%s was done before: %s.", stage, folder)
         return done

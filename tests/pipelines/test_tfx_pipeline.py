@@ -1,9 +1,9 @@
 """The TFX pipeline from recordings to a pushed model, and a worse model that is not pushed. `make tfx` runs it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("tfx") is None, reason="TFX is in .venv-tfx: `make tfx` runs this"),
+    pytest.mark.skipif(importlib.util.find_spec("tfx") is None, reason="TFX is in .venv-tfx: `make tfx` runs this"),
 ]
 
 SMALL = ["--size=tiny", "--finetune_batch_size=16", "--name=lvsd"]
@@ -31,6 +31,41 @@ def run(*arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout[-5000:]
     return done.stdout
+
+
+@pytest.mark.filterwarnings("ignore")  # TFX's libraries warn of much
+@pytest.mark.parametrize(
+    ("institution", "auc", "change", "blessed"),
+    [
+        ("", 0.90, 0.02, True),
+        ("", 0.90, 0.0, False),
+        ("", 0.49, 0.02, False),
+        ("a", 1.0, 0.0, True),
+        ("a", 0.949, -0.001, True),
+        ("a", 0.4, 0.1, False),
+    ],
+)
+def test_a_better_model_overall_may_tie_at_an_institution(
+    institution: str, auc: float, change: float, blessed: bool
+) -> None:
+    from tensorflow_model_analysis.evaluators import metrics_validator
+    from tensorflow_model_analysis.metrics import metric_specs
+    from tensorflow_model_analysis.utils import config_util
+
+    from keras_ecg_mae.config import Export
+
+    spec = importlib.util.spec_from_file_location("tfx_pipeline", REPOSITORY / "pipelines" / "tfx_pipeline.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pipeline = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pipeline)
+    settings = Export(export_minimum_auroc=0.5, export_minimum_institution_auroc=0.45)
+    config = config_util.update_eval_config_with_defaults(pipeline.evaluation("lvsd", settings), has_baseline=True)
+    keys = metric_specs.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    metrics = {key: change if key.is_diff else auc for key in keys}
+    place = (("institution", institution),) if institution else ()
+    found = metrics_validator.validate_metrics((place, metrics), config)
+    assert found.validation_ok == blessed
 
 
 def test_a_model_is_pushed_and_a_worse_one_is_not(tmp_path: Path) -> None:

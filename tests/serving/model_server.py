@@ -24,6 +24,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 SLOW_S = 5.0
+LABEL = "stable"  # of the version that is served
 
 
 class Model:
@@ -31,6 +32,7 @@ class Model:
 
     def __init__(self, folder: str, name: str, fault: str):
         self.name, self.fault = name, fault
+        self.version = int(folder.rstrip("/").rpartition("/")[2])
         self._loaded = tf.saved_model.load(folder)
         self._requests, self._lock = 0, threading.Lock()
 
@@ -55,7 +57,12 @@ class Servicer(PredictionServiceServicer):
     def _meet(self, request: Any, context: Any) -> None:
         if self.model.misbehaves():
             context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
-        if request.model_spec.name != self.model.name:
+        asked = request.model_spec
+        if (
+            asked.name != self.model.name
+            or asked.version.value not in (0, self.model.version)
+            or asked.version_label not in ("", LABEL)
+        ):
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
 
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802  # the servicer's name
@@ -67,6 +74,7 @@ class Servicer(PredictionServiceServicer):
         except (TypeError, ValueError, tf.errors.OpError):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the input has another shape than the signature's")
         response = PredictResponse()
+        response.model_spec.version.value = self.model.version
         for name, value in outputs.items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
@@ -77,6 +85,7 @@ class Servicer(PredictionServiceServicer):
         for name in self.model.signature("").structured_outputs:
             signatures.signature_def["serving_default"].outputs[name].name = name
         response = GetModelMetadataResponse()
+        response.model_spec.version.value = self.model.version
         response.metadata["signature_def"].Pack(signatures)
         return response
 
@@ -88,7 +97,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         outputs: dict[str, Any] = {name: {} for name in self.model.signature("").structured_outputs}
         signature = {"serving_default": {"outputs": outputs}}
-        self._answer({"metadata": {"signature_def": {"signature_def": signature}}})
+        spec = {"name": self.model.name, "signature_name": "", "version": str(self.model.version)}
+        self._answer({"model_spec": spec, "metadata": {"signature_def": {"signature_def": signature}}})
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -97,11 +107,17 @@ class Handler(BaseHTTPRequestHandler):
         # TF Serving writes NaN as the bare word, which Python's JSON does too.
         self._answer({"outputs": {name: value.numpy().tolist() for name, value in outputs.items()}})
 
+    def _known(self) -> list[str]:
+        model, version = f"/v1/models/{self.model.name}", f"/versions/{self.model.version}"
+        return [
+            f"{model}{which}{what}" for which in ("", version, f"/labels/{LABEL}") for what in ("/metadata", ":predict")
+        ]
+
     def _answer(self, content: dict[str, Any]) -> None:
         status, body = 200, json.dumps(content).encode()
         if self.model.misbehaves():
             status, body = 503, b'{"error": "unavailable"}'
-        elif self.path.split(":")[0].split("/")[3] != self.model.name:
+        elif self.path not in self._known():
             status, body = 404, b'{"error": "Servable not found for request"}'
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

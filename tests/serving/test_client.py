@@ -4,15 +4,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
+)
 
 from keras_ecg_mae.config import Prediction
-from keras_ecg_mae.errors import ServerError
+from keras_ecg_mae.errors import ConfigError, ServerError
 from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.prediction import ExportedModel
 
@@ -131,6 +138,78 @@ def test_a_server_that_is_down_is_named(way: str) -> None:
     address = f"127.0.0.1:{port}" if way == "grpc" else f"http://127.0.0.1:{port}"
     with pytest.raises(ServerError, match=rf"{address}, model lvsd: Expected an answer within 5 s, in 2 attempts"):
         ServedModel(Prediction(server=address, model="lvsd", server_timeout_s=5, server_attempts=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["grpc", "rest"])
+def test_one_version_answers_and_a_label_names_it(
+    way: str, start_server: Start, exported: Path, ecgs: np.ndarray
+) -> None:
+    server = start_server(exported, "lvsd")
+    served = ServedModel(server.settings(way, server_label="stable"))
+    assert served.name == f"{getattr(server, way)} lvsd version {exported.name}"
+    assert served.classify(ecgs[:2]).input_ok.all()
+    with pytest.raises(ServerError, match="Servable not found"):
+        ServedModel(server.settings(way, server_label="canary"))
+
+
+def test_a_dripping_server_is_not_waited_for() -> None:
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(1 << 16)
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b" " * 200:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(ServerError, match=r"within 1 s, in 2 attempts. Received at last: too slow an answer"):
+            ServedModel(
+                Prediction(
+                    server=f"http://127.0.0.1:{listener.getsockname()[1]}",
+                    model="lvsd",
+                    server_timeout_s=1,
+                    server_attempts=2,
+                )
+            )
+        assert time.monotonic() - began < 4
+
+
+@pytest.mark.slow
+def test_a_request_that_is_too_large_on_the_way_is_not_repeated(exported: Path, ecgs: np.ndarray) -> None:
+    class Small(PredictionServiceServicer):
+        def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802  # the servicer's name
+            signatures = SignatureDefMap()
+            for name in ("lvsd_probability", "lvsd_positive", "input_ok"):
+                signatures.signature_def["serving_default"].outputs[name].name = name
+            response = GetModelMetadataResponse()
+            response.model_spec.version.value = 1
+            response.metadata["signature_def"].Pack(signatures)
+            return response
+
+    server = grpc.server(ThreadPoolExecutor(2))  # takes 4 MB, as gRPC does of its own accord
+    add_PredictionServiceServicer_to_server(Small(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        served = ServedModel(Prediction(server=f"127.0.0.1:{port}", model="lvsd", server_attempts=50))
+        with pytest.raises(ServerError, match=r"larger than max.*Give a smaller --predict_batch_size"):
+            served.classify(np.concatenate([ecgs, ecgs]))
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("server", ["http://alice:s3cret@host:8501", "alice:s3cret@host:8500", "host", "ftp://host"])
+def test_an_address_is_no_place_for_a_password(server: str) -> None:
+    with pytest.raises(ConfigError, match=r"^Expected --server to be HOST:PORT") as error:
+        Prediction(server=server)
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.slow

@@ -126,15 +126,20 @@ def test_what_cannot_be_an_ecg_has_no_probability(exported: Path, ecgs: np.ndarr
     assert np.array_equal(np.isnan(features).any(axis=1), [False, True, False])
 
 
-def test_examples_that_are_none_are_refused(exported: Path, ecgs: np.ndarray) -> None:
+def test_an_example_that_is_none_is_refused_alone(exported: Path, ecgs: np.ndarray) -> None:
     def example(content: bytes) -> bytes:
         feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
         return tf.train.Example(features=tf.train.Features(feature={"ecg": feature})).SerializeToString()
 
     half = ecgs[0].ravel()[:30_000].astype("<i2").tobytes()
-    for examples in ([b"nonsense"], [example(half), example(half)], [example(b"x")], [b""]):
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            serve(exported, "serve_examples", examples=examples)
+    whole = example((1000 * ecgs[0]).round().astype("<i2").tobytes())
+    answer = serve(exported, "serve_examples", examples=[example(half), example(half), whole, example(b"x"), b""])
+    assert answer["input_ok"].tolist() == [False, False, True, False, False]
+    assert np.isnan(answer["lvsd_probability"]).tolist() == [True, True, False, True, True]
+    expected = serve(exported, "serving_default", ecg=ecgs[:1])
+    assert answer["lvsd_probability"][2] == pytest.approx(expected["lvsd_probability"][0], abs=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError):  # what is no tf.Example at all fails its request
+        serve(exported, "serve_examples", examples=[whole, b"nonsense"])
 
 
 def test_label_threshold_and_flat_leads_are_the_runs(

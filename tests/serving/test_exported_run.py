@@ -19,10 +19,12 @@ from keras_ecg_mae.config import Cohort, Config, Export, Finetuning, Model, Pret
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, prepare, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.run_folder import read_done
+from keras_ecg_mae.serving.answer import Answer
 from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.predict_files import Conforming, predict_files
 from keras_ecg_mae.serving.prediction import ExportedModel
 from keras_ecg_mae.serving.versions import versions
+from keras_ecg_mae.stages import export
 from keras_ecg_mae.training.finetune import load_autoencoder
 
 pytestmark = pytest.mark.slow
@@ -239,9 +241,9 @@ def test_no_worse_version_follows(run: Exported, tmp_path: Path, monkeypatch: py
     lenient = {"export_minimum_auroc": 0.0, "export_despite_gate": False}
     config, manifest = again(run, tmp_path, **lenient)
 
-    # The version before says of itself that it was perfect on these ECGs.
+    # The version before says of itself that it was perfect on these ECGs, and was not refused.
     path = saved_models / "1" / "assets" / "model.json"
-    described = json.loads(path.read_text())
+    described = {**json.loads(path.read_text()), "refused": []}
     ours = [group["auroc"]["value"] for group in described["evaluation"]]
     for group in described["evaluation"]:
         group["auroc"].update(value=1.0, low=1.0, high=1.0)
@@ -266,9 +268,32 @@ def test_no_worse_version_follows(run: Exported, tmp_path: Path, monkeypatch: py
     assert [group["auroc"]["value"] for group in kept["evaluation"]] == ours
     assert kept["refused"] == []
 
+    # One that was exported although it was refused is no measure.
+    subprocess.run(["cp", "-r", saved_models / "2", saved_models / "3"], check=True)
+    path = saved_models / "3" / "assets" / "model.json"
+    path.write_text(json.dumps({**kept, "evaluation": [], "refused": ["It is worse."]}))
+    assert list(export._incumbent_groups(config, manifest, saved_models)) == kept["evaluation"]
+
+    # One that refuses ECGs of this dataset cannot be compared.
+    path.write_text(json.dumps({**kept, "dataset": "others"}))
+    monkeypatch.setattr(ExportedModel, "classify", lambda model, ecg: Answer(*np.full((3, len(ecg)), False)))
+    (tmp_path / "compared").mkdir()
+    config, _ = again(run, tmp_path / "compared", **lenient, saved_models=str(tmp_path / "saved_models"))
+    with pytest.raises(RunError, match=r"Expected .*3, which must not be better, to answer for every test ECG"):
+        stages.run_stage("export", config, manifest)
+    monkeypatch.undo()
+
     config, _ = again(run, tmp_path, **lenient, exported="autoencoder")
     with pytest.raises(RunError, match=r"Expected a version of the same model, an autoencoder. Received a abnormal_"):
         stages.run_stage("export", config, manifest)
+
+
+def test_a_version_that_is_gone_is_exported_again(run: Exported, tmp_path: Path) -> None:
+    config, manifest = again(run, tmp_path)
+    done = stages.run_stage("export", config, manifest)
+    subprocess.run(["rm", "-r", done["saved_model"]], check=True)
+    assert stages.run_stage("export", config, manifest) == done
+    assert (Path(done["saved_model"]) / "saved_model.pb").exists()
 
 
 def test_what_the_gate_asks_decides_nothing_about_a_finished_export(run: Exported) -> None:

@@ -1,6 +1,7 @@
 """Predictions of many recordings: any source, in order, bad ones among them, interrupted and gone on with."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from keras_ecg_mae.config import Config, Prediction, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError, RunError
 from keras_ecg_mae.serving import predict_files
-from keras_ecg_mae.serving.predicting import Predicting
+from keras_ecg_mae.serving.predicting import Predicting, Written
 
 
 def write_record(folder: Path, name: str, ecg_mv: np.ndarray) -> str:
@@ -65,7 +66,7 @@ def test_an_interrupted_file_ends_as_one_that_was_not(
     listed.write_text("".join(f"{path}\n" for path in paths))
     config = replace(config, prediction=replace(config.prediction, files=str(listed)))
     whole, parts = str(tmp_path / "whole.jsonl"), tmp_path / "parts.jsonl"
-    assert Predicting(config, []).write(whole) == (9, 1)
+    assert Predicting(config, []).write(whole) == Written(now=9, recordings=9, unusable=1)
 
     class StoppedError(Exception):
         pass
@@ -84,9 +85,9 @@ def test_an_interrupted_file_ends_as_one_that_was_not(
     assert len(parts.read_text().splitlines()) == 4
     with parts.open("a") as file:
         file.write('{"path": "half a li')  # as a killed process leaves it
-    assert Predicting(config, []).write(str(parts)) == (5, 1)
+    assert Predicting(config, []).write(str(parts)) == Written(now=5, recordings=9, unusable=1)
     assert parts.read_text() == Path(whole).read_text()
-    assert Predicting(config, []).write(str(parts)) == (0, 0)
+    assert Predicting(config, []).write(str(parts)) == Written(now=0, recordings=9, unusable=1)
 
 
 def test_a_file_of_other_recordings_is_kept_and_named(paths: list[str], config: Config, tmp_path: Path) -> None:
@@ -98,12 +99,35 @@ def test_a_file_of_other_recordings_is_kept_and_named(paths: list[str], config: 
     assert file.read_bytes() == before
 
 
+def test_a_name_that_is_no_utf_8_ends_nothing(paths: list[str], config: Config, tmp_path: Path) -> None:
+    renamed = os.fsencode(tmp_path) + b"/caf\xe9"
+    for end in (b".hea", b".dat"):
+        content = Path(paths[0] + end.decode()).read_bytes().replace(b"r0", b"caf\xe9")
+        with open(renamed + end, "wb") as file:
+            file.write(content)
+    (tmp_path / "list.txt").write_bytes(renamed + b".hea\n" + os.fsencode(paths[1]) + b"\n")
+    config = replace(config, prediction=replace(config.prediction, files=str(tmp_path / "list.txt")))
+    written = tmp_path / "predictions.jsonl"
+    assert Predicting(config, []).write(str(written)).recordings == 2
+    named = [os.fsencode(json.loads(line)["path"]) for line in written.read_text().splitlines()]
+    assert named == [renamed + b".hea", os.fsencode(paths[1])]
+    assert Predicting(config, []).write(str(written)).now == 0
+
+
+def test_an_export_is_the_same_by_whatever_path(paths: list[str], config: Config, tmp_path: Path) -> None:
+    written = tmp_path / "predictions.jsonl"
+    Predicting(config, paths).write(str(written))
+    roundabout = str(Path(config.prediction.model) / ".." / Path(config.prediction.model).name)
+    other = replace(config, prediction=replace(config.prediction, model=roundabout))
+    assert Predicting(other, paths).write(str(written)).now == 0
+
+
 def test_a_dataset_is_predicted_whole(simulated: Manifest, exported: Path, tmp_path: Path) -> None:
     config = Config(
         training=Training(dataset=simulated.folder), prediction=Prediction(model=str(exported), format="json")
     )
-    written, unusable = Predicting(config, []).write(str(tmp_path / "predictions.jsonl"))
-    assert (written, unusable) == (simulated.count(), 0)
+    written = Predicting(config, []).write(str(tmp_path / "predictions.jsonl"))
+    assert written == Written(now=simulated.count(), recordings=simulated.count(), unusable=0)
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert len({line["path"] for line in lines}) == simulated.count()
     assert {line["label"] for line in lines} == {"lvsd"}
