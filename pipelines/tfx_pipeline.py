@@ -5,10 +5,12 @@
 ImportExampleGen reads the dataset's TFRecords; StatisticsGen, the curated schema and ExampleValidator look at them;
 Trainer fine-tunes (keras_ecg_mae/tfx_trainer.py) the pretrained encoder that --finetune_encoder names; Evaluator tells
 the AUC overall and by institution, and holds it against --export_minimum_auroc, --export_minimum_institution_auroc and
-the last blessed model's; Pusher copies what is blessed to --saved_models/--name. Every recording of the dataset needs a
-label. Runs on this machine (LocalDagRunner); docs/serving.md says what TFX needs.
+the last blessed model's; where Docker has TF Serving's image, InfraValidator has it load and ask the model; Pusher
+copies what is blessed to --saved_models/--name. Every recording of the dataset needs a label. Runs on this machine
+(LocalDagRunner); docs/serving.md says what TFX needs.
 """
 
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from keras_ecg_mae.training.pretrain import AUTOENCODER
 SCHEMA = Path(__file__).with_name("ecg_schema.pbtxt")
 # Of an AUC: what two models may differ in by rounding.
 SMALLEST_DIFFERENCE = 1e-6
+TF_SERVING = "2.16.1"  # as in pipelines/serving/
 
 
 def create_pipeline(config: Config, manifest: Manifest) -> tfx.dsl.Pipeline:
@@ -83,16 +86,28 @@ def create_pipeline(config: Config, manifest: Manifest) -> tfx.dsl.Pipeline:
         baseline_model=blessed.outputs["model"],
         eval_config=evaluation(manifest.label_name, config.export),
     )
+    tried = _infra_validator(trainer, examples)
     pusher = tfx.components.Pusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=tried.outputs["blessing"] if tried else None,
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(
                 base_directory=str(Path(config.export.saved_models).resolve() / config.export.name)
             )
         ),
     )
-    components = [examples, schema, statistics, validator, trainer, blessed, evaluator, pusher]
+    components = [
+        examples,
+        schema,
+        statistics,
+        validator,
+        trainer,
+        blessed,
+        evaluator,
+        *([tried] if tried else []),
+        pusher,
+    ]
     return tfx.dsl.Pipeline(
         pipeline_name=config.export.name,
         pipeline_root=str(root.resolve()),
@@ -160,6 +175,33 @@ def evaluation(label_name: str, settings: Export) -> tfma.EvalConfig:
             )
         ],
     )
+
+
+def _infra_validator(
+    trainer: tfx.components.Trainer, examples: tfx.components.ImportExampleGen
+) -> tfx.components.InfraValidator | None:
+    """Has TF Serving itself load the model and answer for some examples; None where its image is not here."""
+    if not _has_image(f"tensorflow/serving:{TF_SERVING}"):
+        return None
+    return tfx.components.InfraValidator(
+        model=trainer.outputs["model"],
+        examples=examples.outputs["examples"],
+        serving_spec=tfx.proto.ServingSpec(
+            tensorflow_serving=tfx.proto.TensorFlowServing(tags=[TF_SERVING]),
+            local_docker=tfx.proto.LocalDockerConfig(),
+        ),
+        request_spec=tfx.proto.RequestSpec(
+            tensorflow_serving=tfx.proto.TensorFlowServingRequestSpec(signature_names=["serve_examples"]),
+            num_examples=3,
+        ),
+    )
+
+
+def _has_image(image: str) -> bool:
+    try:
+        return subprocess.run(["docker", "image", "inspect", image], check=False, capture_output=True).returncode == 0
+    except OSError:  # no Docker
+        return False
 
 
 def _pretraining(encoder: str) -> tfx.dsl.Importer | None:

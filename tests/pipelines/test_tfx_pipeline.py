@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,36 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+def pipeline() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tfx_pipeline", REPOSITORY / "pipelines" / "tfx_pipeline.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("image", [True, False])
+def test_a_server_tries_the_model_where_docker_has_one(
+    image: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keras_ecg_mae.config import Config, Finetuning, Training
+
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(f"#!/bin/sh\n[ \"$*\" = 'image inspect tensorflow/serving:2.16.1' ] && exit {int(not image)}\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(docker.parent), prepend=":")
+    config = Config(training=Training(run=str(tmp_path)), finetuning=Finetuning(encoder="random"))
+    dataset = SimpleNamespace(
+        folder=str(tmp_path), count=lambda **_: 0, label_name="lvsd", external_institutions=(), settings={}
+    )
+    components = {component.id: component for component in pipeline().create_pipeline(config, dataset).components}
+    assert ("InfraValidator" in components) == image
+    assert ("infra_blessing" in components["Pusher"].inputs) == image
+
+
 @pytest.mark.filterwarnings("ignore")  # TFX's libraries warn of much
 @pytest.mark.parametrize(
     ("institution", "auc", "change", "blessed"),
@@ -54,13 +85,8 @@ def test_a_better_model_overall_may_tie_at_an_institution(
 
     from keras_ecg_mae.config import Export
 
-    spec = importlib.util.spec_from_file_location("tfx_pipeline", REPOSITORY / "pipelines" / "tfx_pipeline.py")
-    assert spec is not None
-    assert spec.loader is not None
-    pipeline = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pipeline)
     settings = Export(export_minimum_auroc=0.5, export_minimum_institution_auroc=0.45)
-    config = config_util.update_eval_config_with_defaults(pipeline.evaluation("lvsd", settings), has_baseline=True)
+    config = config_util.update_eval_config_with_defaults(pipeline().evaluation("lvsd", settings), has_baseline=True)
     keys = metric_specs.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
     metrics = {key: change if key.is_diff else auc for key in keys}
     place = (("institution", institution),) if institution else ()
