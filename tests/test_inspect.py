@@ -91,7 +91,7 @@ def test_json_has_a_line_a_file_and_the_bad_one_does_not_end_it(tmp_path: Path) 
     assert lines[0]["findings"] == []
     assert set(lines[1]) == set(lines[3]) == {"path", "error"}
     assert lines[3]["error"].startswith("Expected a recording at this path")
-    assert list(lines[2]["peak_to_peak_mv"]) == ["I", "V1", "Resp"]
+    assert list(lines[2]["peak_to_peak_mv"]) == ["I", "V1", "signal 3"]
     finding, *others = lines[2]["findings"]
     assert finding == {"code": "too_short", "lead": None, "value": 4.0, "detail": finding["detail"]}
     assert {other["code"] for other in others} == {"missing_lead"}

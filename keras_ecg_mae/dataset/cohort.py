@@ -13,14 +13,18 @@ import pandas as pd
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset.cohort_labels import Labels, read_labels
 from keras_ecg_mae.dataset.dates import read_moment, years_between
+from keras_ecg_mae.dataset.patient_ids import read_patient_ids
 from keras_ecg_mae.dataset.repeated_rows import choose_one, list_contradictions, reject_repeated
 from keras_ecg_mae.dataset.table_cells import OLDEST, read_age, read_sex
-from keras_ecg_mae.dataset.table_columns import TableColumns, is_empty
+from keras_ecg_mae.dataset.table_columns import TableColumns
 from keras_ecg_mae.dataset.table_file import TableFile, read_table_file
 from keras_ecg_mae.dataset.table_problems import TableProblems
 from keras_ecg_mae.errors import ConfigError, DatasetError
 
 ONLY_INSTITUTION = "all"
+# Before a record id in place of a patient's. No cell begins with a blank, so no patient has such an id.
+_OWN_PATIENT = " "
+_ALONE = "taken as a patient of its own"
 # A folder's name on every system and object store, and without the comma that separates names in a flag.
 _FOLDER_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 _RESERVED_NAMES = {"manifest.json", "rejected.csv", "table_problems.csv", "cohort.html", "cohort.json", "unfinished"}
@@ -47,8 +51,9 @@ class Table:
         sha256: checksum of the file, or of both with a table of echocardiograms.
         rejected: rows that are left out: `path`, `reason` (see `errors.REASONS`) and `detail`.
         problems: what is wrong with single rows and cells, those left out included.
-        summary: for the manifest: how many `rows` the table has, how many recordings were `not_chosen` by
-            `--ecgs_per_patient`, counts of `problems`, and the `pairing` or None.
+        summary: for the manifest: how many `rows` the table has, how many recordings of it count as patients of their
+            own since they are `without_patient_id`, how many were `not_chosen` by `--ecgs_per_patient`, counts of
+            `problems`, and the `pairing` or None.
     """
 
     rows: pd.DataFrame
@@ -63,9 +68,9 @@ def read_table(cohort: Cohort) -> Table:
     """Reads `cohort.labels`, and `cohort.echoes` where it is given.
 
     A patient is known by `patient_id` over the whole table, whatever the institution; a recording without one is
-    its own patient. A row that cannot be used is left out and listed, and a cell that cannot be read is listed. What
-    would make the whole result wrong ends it: a column that is missing, or decides the result and cannot be read in
-    more than half of its cells.
+    its own patient, takes nobody's echocardiogram, and is listed. A row that cannot be used is left out and listed, and
+    a cell that cannot be read is listed. What would make the whole result wrong ends it: a column that is missing, or
+    decides the result and cannot be read in more than half of its cells; patient ids that were rounded.
 
     Raises:
         DatasetError: a file cannot be read, a column is missing or the wrong one, or no row can be used.
@@ -98,6 +103,7 @@ def read_table(cohort: Cohort) -> Table:
         problems=problems,
         summary={
             "rows": len(file.cells),
+            "without_patient_id": int(chosen["patient_id"].str.startswith(_OWN_PATIENT).sum()),
             "not_chosen": len(rows) - len(chosen),
             "problems": [asdict(count) for count in problems.counts()],
             "pairing": None if labels.pairing is None else asdict(labels.pairing),
@@ -165,8 +171,7 @@ def _rows(cohort: Cohort, columns: TableColumns, institution: pd.Series) -> tupl
     path = columns.required("path_column")
     record_id = columns.text("record_id_column")
     record_id = path if record_id is None else record_id.where(record_id != "", path)
-    patient_id = columns.text("patient_id_column")
-    patient_id = record_id if patient_id is None else patient_id.where(~is_empty(patient_id), record_id)
+    patient_id = _patients(columns, record_id)
     moment, birth = _dates(cohort, columns)
     labels = read_labels(cohort, columns, patient_id, moment)
     rows = pd.DataFrame(
@@ -188,6 +193,20 @@ def _rows(cohort: Cohort, columns: TableColumns, institution: pd.Series) -> tupl
     if columns.text("sex_column") is not None:
         rows["sex"] = columns.read("sex_column", read_sex, "sex unknown", decides=False).astype(object).fillna("")
     return rows, labels
+
+
+def _patients(columns: TableColumns, record_id: pd.Series) -> pd.Series:
+    """Whose each recording is."""
+    setting, alone = "patient_id_column", _OWN_PATIENT + record_id
+    name, flag = columns.name(setting), columns.cohort.flag(setting)
+    ids = None if columns.text(setting) is None else read_patient_ids(columns, setting)
+    if ids is None or ids.isna().all():
+        problem = f"Expected patient ids (--{flag}). Received none: what is trained on may be of those tested on."
+        # Of the header's row: a line for each of a million rows would say no more.
+        columns.problems.add("labels", name, [1], problem, f"each recording {_ALONE}")
+        return alone
+    columns.problems.add("labels", name, ids.index[ids.isna()], "Expected a patient id. Received none.", _ALONE)
+    return ids.where(ids.notna(), alone)
 
 
 def _dates(cohort: Cohort, columns: TableColumns) -> tuple[pd.Series, pd.Series]:

@@ -9,6 +9,7 @@ from absl import logging
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset.echo_pairing import Pairing, pair, read_echoes
 from keras_ecg_mae.dataset.ejection_fraction import read_ejection_fraction
+from keras_ecg_mae.dataset.patient_ids import list_other_spellings
 from keras_ecg_mae.dataset.table_cells import read_label
 from keras_ecg_mae.dataset.table_columns import TableColumns
 from keras_ecg_mae.dataset.table_problems import UNLABELLED
@@ -59,6 +60,7 @@ def read_labels(cohort: Cohort, columns: TableColumns, patients: pd.Series, mome
         if cohort.lvef_column in columns.file.header:
             logging.warning('%s: the column "%s" is not used, since --echoes is.', cohort.labels, cohort.lvef_column)
         echoes = read_echoes(cohort, columns.problems)
+        list_other_spellings(columns, patients, echoes.usable)
         said, days, pairing = pair(patients, moments, echoes, cohort.echo_window_days, cohort.labels)
         label = _by_threshold(cohort, columns, said, "")
         return Labels(LVSD, label, _percent(said), days, pairing, echoes.sha256)

@@ -139,8 +139,19 @@ def _by_institution(description: CohortDescription) -> Iterator[str]:
     yield from _table(heads, rows)
     yield (
         "<p>Age, sex and LVEF are counted per ECG, not per patient; SD is the sample standard deviation. The bar is "
-        "the share of all ECGs. A patient is in one split only; one of two institutions counts at each."
+        f"the share of all ECGs. {_patients(description.table)}"
         + (" Positive: in brackets as a share of the labelled ECGs.</p>" if label else "</p>")
+    )
+
+
+def _patients(table: Mapping[str, Any]) -> str:
+    """In how many splits a patient is, which the table's ids decide."""
+    whole = "A patient, by the table's ids, is in one split only; one of two institutions counts at each."
+    if not (without := table.get("without_patient_id", 0)):
+        return whole
+    return (
+        f"{whole} <strong>Of {without:,} ECGs the table names no patient: each counts as a patient of its own, so what "
+        "is trained on may be of those tested on.</strong>"
     )
 
 

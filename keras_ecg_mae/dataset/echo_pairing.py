@@ -9,7 +9,8 @@ import pandas as pd
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset.dates import read_moment
 from keras_ecg_mae.dataset.ejection_fraction import EjectionFraction, read_ejection_fraction
-from keras_ecg_mae.dataset.table_columns import TableColumns, is_empty
+from keras_ecg_mae.dataset.patient_ids import read_patient_ids
+from keras_ecg_mae.dataset.table_columns import TableColumns
 from keras_ecg_mae.dataset.table_file import read_table_file
 from keras_ecg_mae.dataset.table_problems import TableProblems
 from keras_ecg_mae.errors import DatasetError
@@ -77,10 +78,9 @@ def read_echoes(cohort: Cohort, problems: TableProblems) -> Echoes:
     problem = f"Expected at most {len(file.header)} cells, as in the header. Received more."
     problems.add("echoes", "", sorted(file.long_rows), problem, _NOT_USED)
     columns.drop(pd.Index(sorted(file.long_rows)))
-    patients = columns.required("echo_patient_id_column")
     echoes = pd.DataFrame(
         {
-            "patient": patients.mask(is_empty(patients)),
+            "patient": read_patient_ids(columns, "echo_patient_id_column"),
             "moment": columns.read(
                 "echo_date_column", lambda text: read_moment(text, cohort.date_format), _NOT_USED, decides=True
             ),

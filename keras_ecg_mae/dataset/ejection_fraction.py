@@ -16,6 +16,7 @@ _RELATIONS: dict[str, Literal["<", "<=", ">", ">="]] = {
     **dict.fromkeys(("<=", "=<", "≤", "≦"), "<="),
     **dict.fromkeys((">=", "=>", "≥", "≧"), ">="),
 }
+_PREFIX = re.compile(r"^(?:LV)?EF\s*[:=]?\s*", re.ASCII | re.IGNORECASE)
 _MEANT = "Expected a percentage over 1, up to 100: a number (35), a range (35-40) or a bound (<40)"
 
 
@@ -49,7 +50,9 @@ class EjectionFraction:
 def read_ejection_fraction(
     text: str, range_rule: Literal["mean", "lower", "upper", "refuse"] = "mean"
 ) -> EjectionFraction:
-    """Reads a cell: 35, 35.5 %, 35,5; 35-40, 35 to 40, 35~40, with any dash; <40, ≥ 50 %. Full-width forms as well.
+    """Reads a cell: 35, 35.5 %, 35,5; 35-40, 35 to 40, 35~40, with any dash; <40, ≥ 50 %; EF or LVEF may precede.
+
+    Full-width forms are read as well.
 
     Sawano et al. do not say how ranges count. The rule's default is their mean, as of a reader who writes 35-40 for
     what is neither 35 nor 40.
@@ -62,7 +65,7 @@ def read_ejection_fraction(
         ValueError: it says something else, or numbers that are no percentages: 0.35 is a fraction, and 0 stands for
             not measured. The message holds nothing of the text.
     """
-    text = unicodedata.normalize("NFKC", text).strip()
+    text = _PREFIX.sub("", unicodedata.normalize("NFKC", text).strip(), count=1)
     if match := _ONE.fullmatch(text):
         return EjectionFraction(_percent(match[1]))
     if match := _RANGE.fullmatch(text):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,12 +17,13 @@ from keras_ecg_mae.dataset.tfrecord import TFRecordFile, framed_records
 from keras_ecg_mae.errors import DatasetError, RecordingError
 from keras_ecg_mae.recordings import conform, open_recording
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
-from keras_ecg_mae.recordings.record_path import split_record_path
+from keras_ecg_mae.recordings.record_path import is_file, split_record_path
+from keras_ecg_mae.recordings.signal_statement import LARGEST_SIDECAR_BYTES, sidecar_files
 from keras_ecg_mae.storage import storage_path
 
-# A record of WFDB is these files; an array's sampling rate, unit and leads may stand beside it.
-_SIBLINGS = (".hea", ".dat", ".mat", ".json")
-_FOLDER_SIDECAR = "signal.json"
+_WFDB_FILES = (".hea", ".dat", ".mat")
+# Formats that say all of themselves, so that nothing beside them is read.
+_COMPLETE = {"wfdb", "dicom", "edf", "muse_xml", "cardiosoft_xml", "hl7_aecg", "philips_xml"}
 DIGEST_BYTES = 16
 
 
@@ -72,22 +74,27 @@ def write_shard(task: ShardTask, advance: Callable[[], object]) -> None:
     rejected: list[tuple[int, str, str]] = []
     findings: list[ShardFinding] = []
     digests: list[str] = []
+    sidecars: list[str] = []
     root = os.path.realpath(task.cohort.recordings)
     with whole_file(f"{task.folder}/{task.file}") as file:
         shard = TFRecordFile(file)
         for position, (path, metadata) in enumerate(task.recordings):
             digest = ""
             try:
-                units, found = _read(task, root, path)
+                units, found, format_name = _read(task, root, path)
             except RecordingError as error:
                 rejected.append((position, error.code, error.detail))
+                is_complete = error.code == "outside_root"
             else:
+                is_complete = format_name in _COMPLETE
                 shard.write(encode_units(units, metadata))
                 digest = hashlib.sha256(units.data).hexdigest()[: 2 * DIGEST_BYTES]
                 findings += [ShardFinding(position, *vars(finding).values()) for finding in found]
             digests.append(digest)
+            sidecars.append("" if is_complete else sidecar_checksum(root, path))
             advance()
-    result = ShardResult(shard.size_bytes, shard.sha256, tuple(rejected), tuple(findings), tuple(digests), removed=())
+    lists = (tuple(rejected), tuple(findings), tuple(digests), tuple(sidecars))
+    result = ShardResult(shard.size_bytes, shard.sha256, *lists, removed=())
     write_result(task.folder, task.file, result)
 
 
@@ -121,14 +128,31 @@ def remove_recordings(task: RemovalTask, advance: Callable[[], object]) -> None:
     write_result(task.folder, task.file, result.without(task.positions, shard.size_bytes, shard.sha256))
 
 
-def _read(task: ShardTask, root: str, path: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
-    """A recording's samples in microvolts, `(12, 5000)` int16, and what was found in them as they were recorded."""
+def _read(task: ShardTask, root: str, path: str) -> tuple[np.ndarray, tuple[Finding, ...], str]:
+    """A recording's samples in microvolts, `(12, 5000)` int16, what was found in them as recorded, and its format."""
     cohort = task.cohort
     recording = open_recording(locate(root, path), task.signal)
     ecg_mv = conform(recording, long_recordings=cohort.long_recordings, max_flat_leads=cohort.max_flat_leads)
     findings = assess_recording(recording, task.quality, cohort.long_recordings)
     reject(path, findings, task.quality)
-    return to_units(path, ecg_mv), findings
+    return to_units(path, ecg_mv), findings, recording.format
+
+
+def sidecar_checksum(root: str, path: str) -> str:
+    """Of all that may say beside a recording what its samples mean: what is not there counts as well.
+
+    Args:
+        root: the folder of recordings.
+        path: relative to it, `FILE#ID` included.
+    """
+    digest = hashlib.sha256()
+    for name in sidecar_files(split_record_path(os.path.join(root, path))[0]):
+        content = b""
+        if is_file(name):
+            with suppress(OSError), open(name, "rb") as file:  # what cannot be read, its reader refuses
+                content = b"there: " + file.read(LARGEST_SIDECAR_BYTES + 1)
+        digest.update(b"%d %b" % (len(content), content))
+    return digest.hexdigest()[: 2 * DIGEST_BYTES]
 
 
 def locate(root: str, path: str) -> str:
@@ -146,7 +170,7 @@ def locate(root: str, path: str) -> str:
     file, _ = split_record_path(located)
     folder, name = os.path.split(file)
     stem = os.path.splitext(file)[0]
-    read = {file, os.path.join(folder, _FOLDER_SIDECAR), *(start + end for start in (file, stem) for end in _SIBLINGS)}
+    read = {file, *sidecar_files(file), *(start + end for start in (file, stem) for end in _WFDB_FILES)}
     # A folder is looked up once, and a file only where it is a link: each look costs time on a network's disk.
     inside = _is_inside(root, _real_path(folder if name not in ("", ".", "..") else file)) and all(
         _is_inside(root, os.path.realpath(each)) for each in read if os.path.islink(each)

@@ -41,6 +41,7 @@ class ShardResult:
         rejected: which recordings could not be used: position in the task, reason code, detail.
         findings: in the order of the recordings, those of rejected ones excepted.
         digests: checksum of each recording's stored samples, in hexadecimal; empty for a rejected one.
+        sidecars: of what lay beside each recording to say what its samples mean; empty where a format says it itself.
         removed: positions of recordings that were taken out again, as their samples are another recording's.
     """
 
@@ -49,6 +50,7 @@ class ShardResult:
     rejected: tuple[tuple[int, str, str], ...]
     findings: tuple[ShardFinding, ...]
     digests: tuple[str, ...]
+    sidecars: tuple[str, ...]
     removed: tuple[int, ...]
 
     def accepted(self) -> list[int]:
@@ -77,12 +79,15 @@ def read_result(folder: str, file: str) -> ShardResult | None:
     if content is None:
         return None
     fields = json.loads(content)
+    if "sidecars" not in fields:  # of a version before this one, whose shards may be others
+        return None
     result = ShardResult(
         size_bytes=fields["size_bytes"],
         sha256=fields["sha256"],
         rejected=tuple((position, code, detail) for position, code, detail in fields["rejected"]),
         findings=tuple(ShardFinding(*finding) for finding in fields["findings"]),
         digests=tuple(fields["digests"]),
+        sidecars=tuple(fields["sidecars"]),
         removed=tuple(fields["removed"]),
     )
     try:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -60,6 +60,8 @@ def make_folder(path: str) -> None:
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """A file to write, there under its name once the block has ended without an error, and then whole.
 
+    It is whole even where the power fails: a disk may otherwise keep a file's new name and not its content.
+
     Raises:
         DatasetError: it cannot be written.
     """
@@ -71,17 +73,31 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
                 with copy.open("wb") as file:
                     yield file
                 with copy.open("rb") as content, target.open("wb") as uploaded:
+                    uploaded.write(b"")  # else an empty file would not be made, and one that was there would stay
                     shutil.copyfileobj(content, uploaded, _CHUNK_BYTES)
             return
         partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
         try:
             with partial.open("wb") as file:
                 yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(partial, target)
+            _keep_names(target.parent)
         finally:
             partial.unlink(missing_ok=True)
     except storage_errors(path) as error:
         raise DatasetError(f"{path}: Expected to write this file. Received: {reason(error)}.") from error
+
+
+def _keep_names(folder: Path) -> None:
+    """Has a disk keep the names in a folder; some file systems cannot, and keep them in their own time."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: str, text: str) -> None:

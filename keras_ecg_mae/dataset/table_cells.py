@@ -12,23 +12,18 @@ _DECIMAL = re.compile(r"\+?\d{1,9}(?:[.,]\d{0,20})?", re.ASCII)
 _LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 OLDEST = 130
 _FEMALE = {
-    "f",
-    "female",
-    "w",
-    "woman",
-    "weiblich",
-    "frau",
-    "femme",
-    "féminin",
-    "mujer",
-    "femenino",
-    "vrouw",
-    "女",
-    "女性",
+    *("f", "female", "w", "woman", "weiblich", "frau", "femme", "féminin", "feminin", "mujer", "femenino", "feminino"),
+    *("femmina", "vrouw", "女", "女性"),
 }
-_MALE = {"m", "male", "man", "männlich", "mann", "homme", "masculin", "hombre", "masculino", "男", "男性"}
-_OTHER = {"unknown", "other", "diverse", "divers", "undetermined", "indeterminate", "ambiguous", "intersex", "不明"}
-_CODE = re.compile(r"[\w?]{1,2}")
+_MALE = {
+    *("m", "male", "man", "männlich", "maennlich", "mannlich", "mann", "homme", "masculin", "hombre", "masculino"),
+    *("maschio", "男", "男性"),
+}
+_OTHER = {
+    *("unknown", "unk", "un", "other", "diverse", "divers", "undetermined", "indeterminate", "ambiguous", "intersex"),
+    *("unspecified", "not specified", "non-binary", "nonbinary", "unbekannt", "?", "不明"),
+}
+_CODE = re.compile(r"[A-Za-z0-9]")
 
 
 def read_label(text: str) -> float:
@@ -40,8 +35,9 @@ def read_label(text: str) -> float:
 
 
 def read_age(text: str) -> float:
-    """Years, 0 to `OLDEST`."""
+    """Years, 0 to `OLDEST`; 90 for 90+, as HIPAA's Safe Harbor has all higher ages written."""
     text = unicodedata.normalize("NFKC", text)
+    text = "90" if text == "90+" else text
     age = float(text.replace(",", ".")) if _DECIMAL.fullmatch(text) else -1.0
     if not 0 <= age <= OLDEST:
         raise ValueError(f"Expected an age from 0 to {OLDEST} years or nothing. Received something else.")
@@ -49,13 +45,13 @@ def read_age(text: str) -> float:
 
 
 def read_sex(text: str) -> str:
-    """The sex in the table's own words: a code of up to two characters, or a word that is known to be one.
+    """The sex in the table's own words: a letter or digit, or a word that is known to be one.
 
     It goes into the dataset as it is, so a name that slipped into the column must not pass.
     """
     if _CODE.fullmatch(text) or text.casefold() in _FEMALE | _MALE | _OTHER:
         return text
-    raise ValueError("Expected a code of up to two characters (F, 1), or female, male or other. Received another text.")
+    raise ValueError("Expected one letter or digit (F, 1), or female, male or other. Received another text.")
 
 
 def same_sex(word: str) -> str:

@@ -1,6 +1,9 @@
 """The columns of a cohort's table by the names that the settings give them."""
 
+import re
 from collections.abc import Callable
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
@@ -10,6 +13,10 @@ from keras_ecg_mae.dataset.table_cells import EMPTY
 from keras_ecg_mae.dataset.table_file import TableFile
 from keras_ecg_mae.dataset.table_problems import TableProblems
 from keras_ecg_mae.errors import DatasetError
+
+# A name of a column that is as near as this to a known one (patient, patient_nr) may be quoted: of a table without a
+# header the first row is somebody's. Of short names none is, since surnames come near them.
+_NEAR, _LEAST_LETTERS = 0.75, 6
 
 
 class TableColumns:
@@ -41,23 +48,39 @@ class TableColumns:
         name = self.name(setting)
         if name in self.cells.columns:
             return self.cells[name]
+        expected = f'{self.file.path}: Expected a column "{name}" (--{Cohort.flag(setting)}).'
+        if spelling := self._other_spelling(name):
+            raise DatasetError(
+                f'{expected} Received "{spelling}": give --{Cohort.flag(setting)}="{spelling}" if that is meant, or '
+                "name the column otherwise."
+            )
         header = [column for column in self.file.header if column]
-        # A table without a header begins with somebody's data: cells that begin with a digit are no names of columns.
-        received = (
-            f"{len(header)} cells in the first row, of which some are no names of columns"
-            if any(column[0].isdigit() for column in header)
-            else f"columns: {', '.join(header)}"
-        )
-        raise DatasetError(
-            f'{self.file.path}: Expected a column "{name}" (--{Cohort.flag(setting)}). Received {received}.'
-        )
+        known = [column for column in header if self._is_known(column)]
+        among = f", among them {', '.join(known)}" if known else ""
+        raise DatasetError(f"{expected} Received a first row of {len(header)} cells{among}.")
 
     def text(self, setting: str) -> pd.Series | None:
-        """The cells, or None where the column is absent and nobody asked for it: a name other than the default asks."""
+        """The cells, or None where the column is absent and nobody asked for it: a name other than the default asks.
+
+        Raises:
+            DatasetError: it was asked for, or is there in another spelling, which would be passed over in silence.
+        """
         name = self.name(setting)
-        if name not in self.cells.columns and name == getattr(Cohort, setting):
+        is_there = name in self.cells.columns
+        if not is_there and name == getattr(Cohort, setting) and not self._other_spelling(name):
             return None
         return self.required(setting)
+
+    def _other_spelling(self, name: str) -> str:
+        """A column whose name differs in case, blanks and punctuation only (`PatientID`), empty where none does."""
+        return next((column for column in self.file.header if column and _plain(column) == _plain(name)), "")
+
+    def _is_known(self, column: str) -> bool:
+        """Whether a column has the name of one that may be in use, or nearly."""
+        settings = [item.name for item in fields(Cohort) if item.name.endswith("_column")]
+        names = {_plain(getattr(each, setting)) for setting in settings for each in (Cohort, self.cohort)} - {""}
+        plain, long_names = _plain(column), [name for name in names if len(name) >= _LEAST_LETTERS]
+        return plain in names or bool(get_close_matches(plain, long_names, cutoff=_NEAR))
 
     def read(self, setting: str, read: Callable[[str], Any], consequence: str, *, decides: bool) -> pd.Series:
         """What each cell of a column says, NaN where it is empty or cannot be read; the latter are listed.
@@ -100,6 +123,11 @@ def _read(read: Callable[[str], Any], cell: str) -> tuple[Any, str]:
         return read(cell), ""
     except ValueError as error:
         return None, str(error)
+
+
+def _plain(name: str) -> str:
+    """A column's name without case, blanks and punctuation: `Patient_ID` and `patientid` are one."""
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def is_empty(text: pd.Series) -> pd.Series:

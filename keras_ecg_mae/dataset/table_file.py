@@ -23,7 +23,7 @@ from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.errors import ConfigError, DatasetError
 
 _ZIP, _PARQUET, _OLE = b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_DELIMITERS = ",\t;"
+_DELIMITERS = ",\t;|"
 # Follows the last row: it stands in a record by itself unless a quote before it was never closed.
 _END = "\x1aend of the table\x1a"
 # What Excel's own sheets cannot exceed, a million rows of 32 columns, and what a workbook may unfold to: its XML
@@ -32,7 +32,7 @@ _EXCEL_ROWS = 1 << 20
 _MOST_EXCEL_CELLS = 1 << 25
 _MOST_UNFOLDED_BYTES, _UNFOLDED_BYTES_WORTH_A_LOOK, _MOST_UNFOLDING = 1 << 30, 1 << 26, 100
 _MOST_PARQUET_ROWS = 1 << 26
-_EXACT_IN_A_FLOAT = 1e15
+_EXACT_IN_A_FLOAT, _EXACT_IN_EXCEL = 2.0**53, 10**15
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ class TableFile:
 def read_table_file(path: str, setting: str, wanted: Collection[str], sheet_setting: str, sheet: str) -> TableFile:
     """Reads a table, told apart by its content: a zip with `xl/` in it, Parquet's magic number, else text.
 
-    Text is UTF-8, its columns divided by commas, tabs or semicolons, whichever divide the header into the most. Excel's
-    numbers are written as short as they are exact (35, 35.5), its dates and those of Parquet as ISO 8601 has them; what
-    a formula gave when the workbook was saved counts, not the formula.
+    Text is UTF-8, its columns divided by commas, tabs, semicolons or bars, by which `sep=` in the first line names or
+    whichever divide the header into the most. Excel's numbers are written as short as they are exact (35, 35.5), and
+    those that are not in scientific notation; its dates and those of Parquet as ISO 8601 has them; what a formula gave
+    when the workbook was saved counts, not the formula.
 
     Args:
         path: the file.
@@ -147,9 +148,9 @@ def _text_records(path: str, content: bytes) -> Iterator[list[str]]:
     if "\0" in text:
         raise DatasetError(f"{path}: Expected text, a workbook or Parquet. Received a zero byte.")
     del text
-    row = 0
+    row, stated = 0, _stated_delimiter(content)
     try:
-        for record in csv.reader(chain(_lines(content), [_END]), delimiter=_delimiter(content)):
+        for record in csv.reader(chain(_lines(content), [_END]), delimiter=stated or _delimiter(content)):
             if record == [_END]:
                 return
             row += 1
@@ -158,7 +159,7 @@ def _text_records(path: str, content: bytes) -> Iterator[list[str]]:
                     f"{path}, row {row}: Expected a quote at the end of each cell that begins with one. "
                     "Received none to the end of the file."
                 )
-            yield [cell.strip() for cell in record]
+            yield [] if stated and row == 1 else [cell.strip() for cell in record]
     except csv.Error as error:
         raise DatasetError(f"{path}: Expected CSV. Received, after row {row}: {error}.") from None
 
@@ -166,6 +167,12 @@ def _text_records(path: str, content: bytes) -> Iterator[list[str]]:
 def _lines(content: bytes) -> Iterator[str]:
     """Line by line: the text in one piece would take four bytes a character."""
     return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+
+
+def _stated_delimiter(content: bytes) -> str:
+    """What `sep=` in the first line says, as programs write for Excel, which hides it; empty where it says nothing."""
+    line = next(_lines(content), "").rstrip("\r\n").lower()
+    return line.removeprefix("sep=") if line in {f"sep={delimiter}" for delimiter in _DELIMITERS} else ""
 
 
 def _delimiter(content: bytes) -> str:
@@ -195,7 +202,7 @@ def _excel_records(path: str, content: bytes, sheet_setting: str, sheet: str) ->
                         f"{path}: Expected a sheet of at most {_EXCEL_ROWS:,} rows and {_MOST_EXCEL_CELLS:,} cells. "
                         "Received more: save it as CSV or Parquet."
                     )
-                yield [_text(value) for value in values]
+                yield [_excel_text(value) for value in values]
     except (ConfigError, DatasetError):
         raise
     # openpyxl raises whatever a damaged part leads to, with the part's text in the message.
@@ -274,12 +281,18 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return values
 
 
+def _excel_text(value: Any) -> str:
+    """As `_text`; a number of more digits than Excel keeps of it shows that, whoever has stored more."""
+    rounded = isinstance(value, int | float) and abs(value) >= _EXACT_IN_EXCEL
+    return f"{value:.14E}" if rounded else _text(value)
+
+
 def _text(value: Any) -> str:
     """What a table's CSV would say where a program has this value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_IN_A_FLOAT:
-        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value)) if abs(value) < _EXACT_IN_A_FLOAT else f"{value:.15E}"
     if isinstance(value, datetime):  # in its own time zone
         value = value.replace(tzinfo=None)
         return value.date().isoformat() if value.time() == time() else value.isoformat(" ")

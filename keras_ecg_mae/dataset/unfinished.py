@@ -1,21 +1,29 @@
 """A dataset folder until its manifest is there: begun, entered again after a kill, and cleared."""
 
 import json
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from absl import logging
+
 from keras_ecg_mae.dataset.cohort_page import COHORT_PAGE
 from keras_ecg_mae.dataset.manifest import COHORT, REJECTED
-from keras_ecg_mae.dataset.shard_result import UNFINISHED, has_results, result_path
-from keras_ecg_mae.dataset.storage import make_folder, reason, storage_errors, write_text
+from keras_ecg_mae.dataset.plan import Plan
+from keras_ecg_mae.dataset.shard import sidecar_checksum
+from keras_ecg_mae.dataset.shard_result import UNFINISHED, has_results, read_result, result_path
+from keras_ecg_mae.dataset.storage import make_folder, reason, sha256, storage_errors, write_text
 from keras_ecg_mae.dataset.table_problems import TABLE_PROBLEMS
 from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.run_folder import PARTIAL
 from keras_ecg_mae.storage import files_under, is_remote, read_if_there, storage_path
 
+_CHECKING_THREADS = 8  # which a disk answers best; the checksums are computed outside of Python's lock
 _IDENTITY = "identity.json"
 # What `prepare --table_only` leaves.
 _TABLE_ONLY = (COHORT, COHORT_PAGE, REJECTED, TABLE_PROBLEMS)
@@ -53,6 +61,42 @@ def begin(folder: str, identity: Mapping[str, Any]) -> None:
     if there != identity:
         make_folder(f"{folder}/{UNFINISHED}")
         write_text(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
+
+
+def still_to_write(folder: str, plans: Sequence[Plan], paths: pd.Series, recordings: str) -> list[Plan]:
+    """The shards that are not finished, or no longer what they were when they were: damaged, or of other sidecars.
+
+    Args:
+        folder: the dataset folder.
+        plans: all shards.
+        paths: of the recordings, by their positions.
+        recordings: the folder they are relative to.
+    """
+    root = os.path.realpath(recordings)
+
+    def is_as_written(plan: Plan) -> bool:
+        result, path = read_result(folder, plan.file), f"{folder}/{plan.file}"
+        if result is None:
+            return False
+        said = zip(plan.positions, result.sidecars, strict=True)
+        if any(checksum and checksum != sidecar_checksum(root, paths[position]) for position, checksum in said):
+            logging.info("%s is written again: its recordings' sidecars have changed.", path)
+            return False
+        try:
+            is_whole = sha256(path) == result.sha256
+        except storage_errors(path):
+            is_whole = False
+        if not is_whole:
+            logging.warning("%s is written again: it is damaged.", path)
+        return is_whole
+
+    if not has_results(folder):
+        return list(plans)
+    logging.info("%s: what is finished is compared with its checksums.", folder)
+    with ThreadPoolExecutor(_CHECKING_THREADS) as threads:
+        as_written = list(threads.map(is_as_written, plans))
+    logging.info("%s: %d of %d shards were finished and are as they were written.", folder, sum(as_written), len(plans))
+    return [plan for plan, is_written in zip(plans, as_written, strict=True) if not is_written]
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

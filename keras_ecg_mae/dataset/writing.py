@@ -21,10 +21,18 @@ from keras_ecg_mae.dataset.manifest import COHORT, MANIFEST, REJECTED, Manifest,
 from keras_ecg_mae.dataset.patient_key import PatientKeys, create_keys, read_keys, secret_path
 from keras_ecg_mae.dataset.plan import plan_shards, shard_tasks
 from keras_ecg_mae.dataset.shard import remove_recordings, write_shard
-from keras_ecg_mae.dataset.shard_result import UNFINISHED, read_result
+from keras_ecg_mae.dataset.shard_result import UNFINISHED
 from keras_ecg_mae.dataset.split import assign_splits
 from keras_ecg_mae.dataset.storage import make_folder
-from keras_ecg_mae.dataset.unfinished import begin, check_unfinished, clear, differences, discard, refuse_foreign
+from keras_ecg_mae.dataset.unfinished import (
+    begin,
+    check_unfinished,
+    clear,
+    differences,
+    discard,
+    refuse_foreign,
+    still_to_write,
+)
 from keras_ecg_mae.dataset.work import work_on
 from keras_ecg_mae.errors import ConfigError, DatasetError
 from keras_ecg_mae.storage import storage_path
@@ -91,7 +99,7 @@ def prepare(
     for institution in {plan.institution for plan in plans}:
         make_folder(f"{folder}/{institution}")
         make_folder(f"{folder}/{UNFINISHED}/{institution}")
-    waiting = [plan for plan in plans if read_result(folder, plan.file) is None]
+    waiting = still_to_write(folder, plans, rows["path"], cohort.recordings)
     tasks = shard_tasks(folder, waiting, rows, cohort=cohort, signal=signal, quality=quality, keys=keys)
     work_on(write_shard, tasks, cohort, runner_arguments, total=len(rows), done=len(rows) - sum(map(len, waiting)))
     duplicates = find_duplicates(folder, plans)

@@ -1,24 +1,19 @@
-"""From bare arrays to a `Recording`: which array, which of its records, which way round, and in which unit."""
+"""From bare arrays to a `Recording`: which array, which of its records, and which way round."""
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.array_millivolts import to_recording
+from keras_ecg_mae.recordings.known_names import plain_name
 from keras_ecg_mae.recordings.recording import Recording
-from keras_ecg_mae.recordings.signal_statement import (
-    UNITS_PER_MV,
-    Named,
-    Statement,
-    carried_name,
-    check_said,
-    plain_name,
-    said_by_names,
-    what_is_said,
-)
+from keras_ecg_mae.recordings.signal_statement import Named, check_said, said_by_names, what_is_said
 
 # Twelve leads at 1000 Hz for 46 minutes: 256 MiB of float64. Longer (Holter) records need cutting beforehand.
 LARGEST_RECORD_SAMPLES = 1 << 25
@@ -44,6 +39,9 @@ SIGNAL_NAMES = (
 )
 # What the array with the records' ids is called, the surest first.
 ID_NAMES = ("examid", "examids", "ecgid", "ecgids", "recordid", "recordids", "recordname", "recordnames", "ids", "id")
+
+# A table with an empty cell has 22.0 for 22.
+WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,18})(?:\.0{0,9})?")
 
 # CODE-15 pads all records to one length with zeros at both ends. A shorter run of zeros in all leads may be signal.
 SHORTEST_PADDING = 10
@@ -132,7 +130,8 @@ def read_array_file(content: ArrayFile, signal: Signal) -> Recording:
 
 def choose_array(content: ArrayFile) -> StoredArray:
     """The array of samples: one with a name of such, else the only one of two or three axes."""
-    numbers = [array for array in content.arrays if array.dtype.kind in "fiu" and 0 < len(array.shape) <= 3]
+    numbers = [without_single_axes(array) for array in content.arrays if array.dtype.kind in "fiu"]
+    numbers = [array for array in numbers if 0 < len(array.shape) <= 3]
     matrices = [array for array in numbers if len(array.shape) > 1 and min(array.shape[-2:]) > 1]
     for candidates in (_called(matrices, SIGNAL_NAMES), matrices, _called(numbers, SIGNAL_NAMES)):
         if len(candidates) == 1:
@@ -149,6 +148,20 @@ def choose_array(content: ArrayFile) -> StoredArray:
         "unknown_format",
         "Expected an array of numbers with an axis of leads and one of samples. Received none.",
     )
+
+
+def without_single_axes(array: StoredArray) -> StoredArray:
+    """An array of over three axes without those of length 1, the first apart. EchoNext's has (N, 1, samples, 12)."""
+    if len(array.shape) <= 3:
+        return array
+    shape = array.shape[:1] + tuple(length for length in array.shape[1:] if length != 1)
+
+    def read(row: int | None) -> np.ndarray:
+        whole = shape if row is None else shape[1:]
+        samples = array.read(row)
+        return samples.reshape(whole) if samples.size == math.prod(whole) else samples
+
+    return replace(array, shape=shape, read=read)
 
 
 def _called(arrays: Iterable[StoredArray], names: tuple[str, ...]) -> list[StoredArray]:
@@ -176,8 +189,8 @@ def choose_record(content: ArrayFile, array: StoredArray) -> int:
             f"Expected FILE#ID, where ID names one of {records} recordings by {named_by}. Received no #ID.",
         )
     if ids is None:
-        rows = [int(record_id)] if record_id.isascii() and record_id.isdecimal() and len(record_id) < 19 else []
-        rows = [row for row in rows if row < records]
+        number = WHOLE_NUMBER.fullmatch(record_id)
+        rows = [int(number[1])] if number and 0 <= int(number[1]) < records else []
     else:
         rows = rows_of_id(record_id, read_ids(content, ids))
     if len(rows) != 1:
@@ -193,10 +206,8 @@ def rows_of_id(record_id: str, ids: np.ndarray) -> list[int]:
     """Where `record_id` stands in `ids`, numbers or bytes of UTF-8."""
     if ids.dtype.kind == "S":
         return [int(row) for row in np.flatnonzero(ids == record_id.encode("utf-8", "surrogateescape"))]
-    number = record_id.removeprefix("-")
-    if not (number.isascii() and number.isdecimal() and len(number) < 19):
-        return []
-    return [int(row) for row in np.flatnonzero(ids == int(record_id))]
+    number = WHOLE_NUMBER.fullmatch(record_id)
+    return [int(row) for row in np.flatnonzero(ids == int(number[1]))] if number else []
 
 
 # The ids read last: a table names the records of one file one after another.
@@ -250,62 +261,3 @@ def without_padding(samples: np.ndarray) -> np.ndarray:
     length = samples.shape[1]
     start, end = int(filled[0]), int(filled[-1]) + 1
     return samples[:, start if start >= SHORTEST_PADDING else 0 : end if length - end >= SHORTEST_PADDING else length]
-
-
-def to_recording(path: str, file_format: str, samples: np.ndarray, said: Statement) -> Recording:
-    """`samples` `(leads, samples)` as millivolts, float64.
-
-    Raises:
-        RecordingError: what is said of the unit cannot be meant for such samples.
-    """
-    units_per_mv, zero = scale(path, samples, said)
-    ecg_mv = np.array(samples, dtype=np.float64, order="C")
-    with np.errstate(all="ignore"):  # absurd numbers give infinity, which conforming refuses
-        if zero.any():
-            ecg_mv -= zero
-        if (units_per_mv != 1).any():
-            ecg_mv /= units_per_mv
-    return Recording(
-        path=path,
-        leads=tuple(carried_name(number, name) for number, name in enumerate(said.leads, start=1)),
-        sampling_rate_hz=said.sampling_rate_hz[0],
-        ecg_mv=ecg_mv,
-        format=file_format,
-    )
-
-
-def scale(path: str, samples: np.ndarray, said: Statement) -> tuple[np.ndarray, np.ndarray]:
-    """How many units of `samples` are a millivolt, and the value of 0 mV: each `(1, 1)` or `(leads, 1)`.
-
-    A gain is for digital units, so for whole numbers; what it makes of them are millivolts. Samples with fractions are
-    in their unit already, and a gain beside them tells of the device.
-    """
-    none = np.zeros((1, 1))
-    integers = samples.dtype.kind in "iu"
-    if said.gain_per_mv and (integers or _are_whole(samples)):
-        if not said.unit_is_assumed and set(said.unit) - {"mV"}:
-            raise RecordingError(
-                path, "unit", f"Expected a gain, or the unit {said.unit[0]}, for whole numbers. Received both."
-            )
-        return np.array(said.gain_per_mv)[:, None], np.array(said.baseline)[:, None] if said.baseline else none
-    if not said.unit:
-        raise RecordingError(
-            path,
-            "unit",
-            "Expected whole numbers with a gain, or a unit. Received fractions with a gain and no unit: give it in a "
-            "sidecar beside the file (NAME.json) or by --signal_unit.",
-        )
-    if integers and set(said.unit) - {"uV"}:
-        raise RecordingError(
-            path,
-            "unit",
-            "Expected integers in uV, or with gain_per_mv in the file or in a sidecar beside it (NAME.json). Received "
-            "a unit of which whole ones resolve no ECG.",
-        )
-    if any(said.baseline):
-        raise RecordingError(path, "unit", "Expected a gain with the baseline. Received a baseline alone.")
-    return np.array([UNITS_PER_MV[unit] for unit in said.unit])[:, None], none
-
-
-def _are_whole(samples: np.ndarray) -> bool:
-    return bool(((samples == np.trunc(samples)) | np.isnan(samples)).all())

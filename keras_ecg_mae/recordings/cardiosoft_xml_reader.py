@@ -18,7 +18,8 @@ import numpy as np
 
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.recording import Recording
-from keras_ecg_mae.recordings.safe_xml import check_labels, child_text, decimal, read_samples, read_xml, root_name
+from keras_ecg_mae.recordings.safe_xml import carried_leads, child_text, decimal, read_samples, read_xml, root_name
+from keras_ecg_mae.recordings.voltage_unit import voltage_unit
 
 ROOT = "CardiologyXML"
 MILLIVOLTS_PER_MICROVOLT = 1e-3
@@ -66,10 +67,15 @@ def read_cardiosoft_xml(path: str) -> Recording:
     )
 
 
+def units(element: Element | None) -> str:
+    """The unit that an element states, in lower case; empty where it states none."""
+    return "" if element is None else element.get("units", "").strip().lower()
+
+
 def sampling_rate_hz(path: str, source: Element) -> float:
     """`SampleRate`, whose unit must be Hz."""
     element = source.find("SampleRate")
-    rate_hz = decimal(element.text) if element is not None and element.get("units") == "Hz" else None
+    rate_hz = decimal(element.text) if element is not None and units(element) == "hz" else None
     if rate_hz is None or rate_hz <= 0:
         raise RecordingError(path, "sampling_rate", "Expected a positive SampleRate in Hz. Received something else.")
     return rate_hz
@@ -78,7 +84,9 @@ def sampling_rate_hz(path: str, source: Element) -> float:
 def resolution_uv(path: str, source: Element) -> float:
     """`Resolution`, microvolts a stored unit, whose unit must be uVperLsb."""
     element = source.find("Resolution")
-    resolution = decimal(element.text) if element is not None and element.get("units") == "uVperLsb" else None
+    said = units(element)
+    known = said.endswith("perlsb") and voltage_unit(said.removesuffix("perlsb")) == "uV"
+    resolution = decimal(element.text) if element is not None and known else None
     if resolution is None or resolution <= 0:
         raise RecordingError(path, "unit", "Expected a positive Resolution in uVperLsb. Received something else.")
     return resolution
@@ -87,8 +95,7 @@ def resolution_uv(path: str, source: Element) -> float:
 def read_strip(path: str, source: Element) -> tuple[tuple[str, ...], np.ndarray]:
     """Leads and stored samples, `(leads, samples)`, of a rhythm strip."""
     elements = source.findall("WaveformData")
-    leads = tuple(element.get("lead", "").strip() for element in elements)
-    check_labels(path, leads)
+    leads = carried_leads(path, [element.get("lead", "").strip() for element in elements])
     said = decimal(child_text(source, "NumberOfLeads") or str(len(leads)))
     if not leads or said != len(leads):
         raise RecordingError(path, "leads", f"Expected WaveformData for NumberOfLeads leads. Received {len(leads)}.")
@@ -106,8 +113,7 @@ def read_strip(path: str, source: Element) -> tuple[tuple[str, ...], np.ndarray]
 
 def read_disclosure(path: str, source: Element) -> tuple[tuple[str, ...], np.ndarray]:
     """Leads and stored samples, `(leads, samples)`, of a full disclosure."""
-    leads = tuple(lead.strip() for lead in child_text(source, "LeadOrder").split(","))
-    check_labels(path, leads)
+    leads = carried_leads(path, [lead.strip() for lead in child_text(source, "LeadOrder").split(",")])
     if decimal(child_text(source, "NumberOfChannels") or str(len(leads))) != len(leads):
         raise RecordingError(path, "leads", f"Expected NumberOfChannels leads in LeadOrder. Received {len(leads)}.")
     values = read_samples(path, source.findtext("FullDisclosureData"), ",", "the full disclosure")

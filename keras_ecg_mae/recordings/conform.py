@@ -37,9 +37,15 @@ LIMB_LEADS: dict[str, tuple[float, float]] = {
     "aVF": (-0.5, 1.0),
 }
 
-# What formats put before a lead's name: ISO/IEEE 11073's MDC_ECG_LEAD_V1, "Lead V1", EDF's "ECG V1".
-LEAD_PREFIX = re.compile(r"\A(mdc_ecg_lead_|lead[ _-]?|e[ck]g[ _-])", re.IGNORECASE)
-LEAD_NAMES: dict[str, str] = {lead.lower(): lead for lead in spec.LEADS} | {"di": "I", "dii": "II", "diii": "III"}
+# What formats put before a lead's name: ISO/IEEE 11073's MDC_ECG_LEAD_V1, "Lead V1", EDF's "ECG V1", "ECG Lead V1".
+LEAD_PREFIX = re.compile(r"\A(mdc_ecg_lead_|lead[ _-]?|e[ck]g[ _:-])+", re.IGNORECASE)
+LEAD_NAMES: dict[str, str] = (
+    {lead.lower(): lead for lead in spec.LEADS}
+    | {"di": "I", "dii": "II", "diii": "III"}
+    | {"d1": "I", "d2": "II", "d3": "III"}
+)
+# IEC 60601-2-25 calls the electrodes of V1 to V6 so. Alone, C3 and C4 are electrodes of the brain.
+CHEST_ELECTRODES = {f"C{number}": f"V{number}" for number in range(1, 7)}
 
 
 def conform(recording: Recording, *, long_recordings: str = "first", max_flat_leads: int = 0) -> np.ndarray:
@@ -80,6 +86,15 @@ def lead_name(name: str) -> str | None:
     return LEAD_NAMES.get(LEAD_PREFIX.sub("", name.strip()).lower())
 
 
+def lead_names(names: Sequence[str]) -> tuple[str | None, ...]:
+    """As `lead_name`, of all leads of a recording. C1 to C6 are V1 to V6 if all six stand beside limb leads alone."""
+    leads = [lead_name(name) for name in names]
+    electrodes = [LEAD_PREFIX.sub("", name.strip()).upper() for name in names]
+    if set(CHEST_ELECTRODES) <= set(electrodes) and any(leads) and set(leads) <= {*LIMB_LEADS, None}:
+        leads = [CHEST_ELECTRODES.get(electrode, lead) for electrode, lead in zip(electrodes, leads, strict=True)]
+    return tuple(leads)
+
+
 def known_lead_rows(recording: Recording) -> dict[str, int]:
     """The row of each of the contract's leads that the recording holds, in the contract's order.
 
@@ -87,8 +102,7 @@ def known_lead_rows(recording: Recording) -> dict[str, int]:
         RecordingError: `leads`, one is named twice.
     """
     rows: dict[str, int] = {}
-    for row, name in enumerate(recording.leads):
-        lead = lead_name(name)
+    for row, lead in enumerate(lead_names(recording.leads)):
         if lead in rows:
             raise RecordingError(recording.path, "leads", f"Expected each lead once. Received lead {lead} twice.")
         if lead is not None:

@@ -1,4 +1,4 @@
-"""Tables of samples as text: separated by commas, semicolons or tabs.
+"""Tables of samples as text: separated by commas, semicolons, tabs, bars or spaces.
 
 A row a sample, below a row of lead names: `time (s),I,II,III` or `I (mV);II (mV)`, with or without a time, from which
 the sampling rate follows; or a row a lead, its name first; or numbers alone. NumPy reads the numbers.
@@ -6,82 +6,51 @@ the sampling rate follows; or a row a lead, its name first; or numbers alone. Nu
 
 import io
 import re
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.array_signal import LARGEST_RECORD_SAMPLES, is_leads_first, to_recording
-from keras_ecg_mae.recordings.conform import lead_name
+from keras_ecg_mae.recordings.array_millivolts import to_recording
+from keras_ecg_mae.recordings.array_signal import LARGEST_RECORD_SAMPLES, is_leads_first
+from keras_ecg_mae.recordings.conform import lead_names
+from keras_ecg_mae.recordings.csv_table import (
+    QUOTED_COMMA,
+    SECONDS_PER,
+    Column,
+    Table,
+    find_table,
+    is_number,
+    numbers_alike,
+    read_column,
+    split_cells,
+)
+from keras_ecg_mae.recordings.known_names import MOST_LEADS
 from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
 from keras_ecg_mae.recordings.record_path import read_head, split_record_path
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.signal_statement import (
-    FURTHER_LEAD,
-    MOST_LEADS,
     NOTHING_SAID,
-    UNIT_SPELLINGS,
     Statement,
     check_said,
-    plain_name,
+    merged,
+    read_sidecar,
+    said_by_names,
     what_is_said,
 )
 from keras_ecg_mae.recordings.time_column import rate_of_times
+from keras_ecg_mae.recordings.voltage_unit import voltage_unit
 
 # Half an hour of twelve leads at 500 Hz.
 LARGEST_FILE_BYTES = 1 << 27
 # Two rows must lie in it, of 5000 samples each where a row is a lead.
 HEAD_BYTES = 1 << 18
-# A table of numbers without the name of a lead in it has at least the eight leads that a recording must have.
-FEWEST_UNNAMED_COLUMNS = 8
-
-NUMBER = re.compile(
-    r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]{1,3})?|[+-]?(nan|inf(inity)?)", re.IGNORECASE
-)
-# `I (mV)`, `I [uV]`, `I_mV`, `time_ms`.
-COLUMN = re.compile(
-    r"(?P<name>[^()\[\]]*?)\s*"
-    r"([(\[]\s*(?P<unit>[^()\[\]]*?)\s*[)\]]|[_ /](?P<suffix>[mu\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}]?[Vv]|m?s))?"
-)
-TIME_NAMES = {"time", "times", "t", "timestamp", "elapsedtime"}
-SECONDS_PER = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "msecs", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "\N{MICRO SIGN}s", "\N{GREEK SMALL LETTER MU}s"), 1e-6),
-}
-COUNTS = {"", "index", "sample", "samples", "samplenumber", "sampleindex", "samplenr", "sampleno", "unnamed0"}
 # Times without a unit are seconds if they count in steps that an ECG is sampled in: 100 Hz to 10 kHz.
 LONGEST_STEP_S, SHORTEST_STEP_S = 1e-2, 1e-4
-
-
-@dataclass(frozen=True)
-class Table:
-    """How a text is a table of numbers.
-
-    Attributes:
-        start: where the numbers begin in it, as a count of characters.
-        delimiter: between cells.
-        names: of the columns, empty where they have none; of the rows of a table with a row a lead.
-        units: a row of its own with units, empty where there is none.
-        leads_are_rows: whether each row begins with a name.
-    """
-
-    start: int
-    delimiter: str
-    names: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    leads_are_rows: bool = False
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a column's name says: its kind (`lead`, `time`, `count` or `other`), name, and unit, if it has one."""
-
-    kind: str
-    name: str
-    unit: str
+# A decimal comma has a zero or nothing before it, or not three digits behind it; what divides thousands never has.
+DECIMAL_COMMA = re.compile(r"(?<![0-9])0?,[0-9]|,[0-9]{1,2}(?![0-9])|,[0-9]{4}")
 
 
 def is_csv(path: str) -> bool:
@@ -105,17 +74,19 @@ def read_csv(path: str, signal: Signal = NOTHING_SAID) -> Recording:
     table = find_table(text[:HEAD_BYTES], whole=len(text) <= HEAD_BYTES)
     if table is None:
         raise RecordingError(path, "unknown_format", "Expected a table of numbers. Received another text.")
-    columns, cells = read_cells(path, text, table)
-    leads = [place for place, column in enumerate(columns) if column.kind == "lead"]
-    others = [place for place, column in enumerate(columns) if column.kind == "other"]
+    columns = columns_of_table(path, text, table)
+    leads, names = leads_of_columns(path, columns, read_sidecar(path, file).leads or signal.leads)
+    unused = [place for place, column in enumerate(columns) if column.kind == "other" and place not in leads]
+    cells = read_cells(path, text[table.start :], table, columns, unused)
     in_file = Statement(
         sampling_rate_hz=rate_of_columns(path, columns, cells),
-        unit=units_of_columns(path, [columns[place] for place in leads or others]),
-        leads=tuple(columns[place].name for place in leads),
+        unit=units_of_columns(path, [columns[place] for place in leads]),
+        leads=names,
     )
+    in_file = merged(path, in_file, said_by_names(path, table.said), "what stands before the table")
     said = what_is_said(path, file, in_file, signal)
     check_said(path, said)
-    samples = cells[:, leads or others].T if columns else cells
+    samples = cells[:, leads].T if columns else cells
     if not columns and not is_leads_first(path, cells.shape, len(said.leads)):
         samples = cells.T
     if samples.shape[0] != len(said.leads):
@@ -148,125 +119,152 @@ def decode(content: bytes) -> str:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    return text.replace("\N{MINUS SIGN}", "-") if not text.isascii() else text
 
 
-def find_table(text: str, *, whole: bool) -> Table | None:
-    """How `text`, a file's beginning or all of it (`whole`), is a table of numbers; None where it is none."""
-    if "\0" in text:
-        return None
-    lines = text.split("\n")
-    if not whole:
-        lines.pop()  # it may be cut
-    start = 0
-    while lines and (not lines[0].strip() or lines[0].startswith("#")):
-        start += len(lines.pop(0)) + 1
-    lines = list(takewhile(str.strip, lines[:8]))
-    for delimiter in (";", "\t", ","):
-        rows = [split_cells(line, delimiter) for line in lines]
-        if rows and len(rows[0]) > 1:
-            return table_of_rows(rows, start, delimiter, lines)
-    return None
-
-
-def table_of_rows(rows: list[list[str]], start: int, delimiter: str, lines: list[str]) -> Table | None:
-    """The table that begins with these rows of cells."""
-    table = Table(start, delimiter)
-    first = [_is_number(cell) for cell in rows[0]]
-    if not first[0] and all(first[1:]) and read_column(rows[0][0]).kind in ("lead", "time") and rows[0][1]:
-        named = all(not _is_number(row[0]) and all(map(_is_number, row[1:])) for row in rows)
-        return replace(table, leads_are_rows=True) if named and len(rows) > 1 else None
-    if not all(first):
-        columns = [read_column(cell) for cell in rows[0]]
-        table = replace(table, names=tuple(rows[0]), start=table.start + len(lines[0]) + 1)
-        rows, lines = rows[1:], lines[1:]
-        if rows and len(rows[0]) == len(columns) and not any(_is_number(cell) and cell for cell in rows[0]):
-            if not all(cell.lower() in {"", *UNIT_SPELLINGS, *SECONDS_PER} for cell in rows[0]):
-                return None
-            table = replace(table, units=tuple(rows[0]), start=table.start + len(lines[0]) + 1)
-            rows = rows[1:]
-        kinds = [column.kind for column in columns]
-        if "lead" not in kinds and kinds.count("other") < FEWEST_UNNAMED_COLUMNS:
-            return None
-    elif len(first) < FEWEST_UNNAMED_COLUMNS:
-        return None
-    width = len(table.names or rows[0])
-    is_table = len(rows) > 1 and all(len(row) == width and all(map(_is_number, row)) for row in rows)
-    return table if is_table and any(cell for cell in rows[0]) else None
-
-
-def split_cells(line: str, delimiter: str) -> list[str]:
-    """The cells of a line without spaces and quotes; a delimiter at the line's end ends the last one."""
-    return [cell.strip().strip("\"'").strip() for cell in line.split(delimiter)]
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a cell is empty or a number."""
-    return cell == "" or NUMBER.fullmatch(cell) is not None
-
-
-def read_column(text: str) -> Column:
-    """What a column's name says."""
-    match = COLUMN.fullmatch(text)
-    if match is None:
-        return Column("other", "", "")
-    name, unit = match["name"].strip(), match["unit"] or match["suffix"] or ""
-    plain = plain_name(name)
-    if plain in SECONDS_PER and not unit and len(plain) > 1:  # a column called seconds; one called s may be anything
-        return Column("time", name, plain)
-    if plain in TIME_NAMES:
-        return Column("time", name, unit)
-    if plain in COUNTS:
-        return Column("count", name, unit)
-    return Column("lead" if lead_name(name) or FURTHER_LEAD.fullmatch(name) else "other", name, unit)
-
-
-def read_cells(path: str, text: str, table: Table) -> tuple[list[Column], np.ndarray]:
-    """The columns, none where they have no names, and the numbers, `(rows, columns)`."""
-    names, body = table.names, text[table.start :]
+def columns_of_table(path: str, text: str, table: Table) -> list[Column]:
+    """The columns, or the rows of a table with a row a lead; none where they have no names."""
+    names = table.names
     if table.leads_are_rows:
-        rows = [line.split(table.delimiter, 1) for line in body.split("\n") if line.strip()]
-        if len(rows) > MOST_LEADS or any(len(row) < 2 for row in rows):
+        lines = [line for line in text[table.start :].split("\n") if line.strip()]
+        if len(lines) > MOST_LEADS:
             raise RecordingError(
-                path, "malformed", f"Expected at most {MOST_LEADS} rows, each of a lead. Received others."
+                path, "malformed", f"Expected at most {MOST_LEADS} rows, each of a lead. Received more."
             )
-        names = tuple(split_cells(name, table.delimiter)[0] for name, _ in rows)
-        body = "\n".join(numbers for _, numbers in rows)
-    cells = parse_numbers(path, body, table.delimiter)
-    cells = cells.T if table.leads_are_rows else cells
+        names = tuple(split_cells(line[:MOST_LEADS], table.delimiter)[0] for line in lines)
     columns = [read_column(name) for name in names]
+    for place, lead in enumerate(lead_names([column.name for column in columns])):
+        columns[place] = replace(columns[place], kind="lead") if lead else columns[place]
     for place, unit in enumerate(table.units):
         columns[place] = replace(columns[place], unit=columns[place].unit or unit)
-    if columns and len(columns) != cells.shape[1]:
-        raise RecordingError(
-            path, "malformed", f"Expected {len(columns)} columns, as many as names. Received {cells.shape[1]}."
-        )
-    return columns, cells
+    return columns
 
 
-def parse_numbers(path: str, text: str, delimiter: str) -> np.ndarray:
-    """The numbers of a text, `(rows, columns)`; NaN where a cell is empty."""
-    text = text.strip("\n")
-    count = text.count("\n") + text.count(delimiter) + 1
+def read_cells(path: str, text: str, table: Table, columns: list[Column], unused: list[int]) -> np.ndarray:
+    """The numbers of a table, `(rows, columns)`; NaN where a cell is empty, and in columns that are not used.
+
+    Args:
+        path: for errors.
+        text: where the numbers begin.
+        table: it is.
+        columns: of the table, none where they have no names.
+        unused: places of columns, which may be texts.
+    """
+    delimiter, body = table.delimiter, text
+    if table.leads_are_rows:
+        rows = [line.partition(delimiter)[2] for line in text.split("\n") if line.strip()]
+        body, unused = "\n".join(rows), []
+    body = body.strip("\n")
+    count = body.count("\n") + body.count(delimiter) + 1
     if count > LARGEST_RECORD_SAMPLES:
         raise RecordingError(
             path, "too_long", f"Expected at most {LARGEST_RECORD_SAMPLES} cells in all. Received {count}."
         )
-    if delimiter != ",":
-        text = text.replace(",", ".")
-    text = text.replace('"', "")
-    gap = re.escape(delimiter)
-    if delimiter * 2 in text or f"{delimiter}\n" in text or f"\n{delimiter}" in text or text.endswith(delimiter):
-        text = re.sub(rf"(?<={gap})(?={gap}|$)|^(?={gap})", "nan", text, flags=re.MULTILINE)
+    if not body:
+        raise RecordingError(path, "malformed", "Expected rows of numbers below the names. Received none.")
+    check_commas(path, body, delimiter)
+    used = [place for place in range(len(columns)) if place not in unused]
     try:
-        cells: np.ndarray = np.loadtxt(io.StringIO(text), np.float64, comments=None, delimiter=delimiter, ndmin=2)
+        cells = parse_numbers(body, delimiter, len(columns), used if unused else None)
     except ValueError as error:
         place = re.search(r"row ([0-9]{1,9})", str(error))
-        where = f"row {place[1]} of the numbers" if place else "a row"
-        raise RecordingError(
-            path, "malformed", f"Expected as many numbers in each row as in the first. Received others in {where}."
-        ) from error
+        raise _unlike(path, text, table, len(columns), unused, int(place[1]) if place else 0) from error
+    if table.leads_are_rows:
+        cells = cells.T
+    elif unused:
+        every = np.full((cells.shape[0], len(columns)), np.nan)
+        every[:, used] = cells
+        cells = every
+    elif cells.shape[1] > (len(columns) or 1) and np.isnan(cells[:, -1]).all():
+        cells = cells[:, :-1]  # rows end in a delimiter
+    if columns and len(columns) != cells.shape[1]:
+        raise _unlike(path, text, table, len(columns), unused, 0)
     return cells
+
+
+def parse_numbers(text: str, delimiter: str, width: int, used: list[int] | None) -> np.ndarray:
+    """The numbers of a text, `(rows, columns)`; of its `width` columns the `used` ones. `ValueError` for other rows."""
+    text = numbers_alike(text, delimiter)
+    if delimiter != ",":
+        text = text.replace(",", ".")
+    text = text.replace('"', "").replace("'", "")
+    gap = re.escape(delimiter)
+    gaps = delimiter * 2 in text or f"{delimiter}\n" in text or f"\n{delimiter}" in text or text.endswith(delimiter)
+    if gaps and delimiter != " ":
+        text = re.sub(rf"(?<={gap})(?={gap}|$)|^(?={gap})", "nan", text, flags=re.MULTILINE)
+    divided_by = None if delimiter == " " else delimiter
+    if used is not None:  # then NumPy does not count them
+        for row, line in enumerate(filter(None, text.split("\n"))):
+            row_cells = line.split(divided_by)
+            if len(row_cells) - (len(row_cells) > width and row_cells[-1] == "nan") != width:
+                raise ValueError(f"row {row}")
+    options: dict[str, Any] = {"delimiter": divided_by, "comments": None, "usecols": used, "ndmin": 2}
+    cells: np.ndarray = np.loadtxt(io.StringIO(text), np.float64, **options)
+    return cells
+
+
+def check_commas(path: str, text: str, delimiter: str) -> None:
+    """Raises `RecordingError` where it cannot be told whether commas within numbers are decimal or divide thousands."""
+    if delimiter == ",":
+        within = [cell[0].strip('"') for cell in QUOTED_COMMA.finditer(text)] if '"' in text else []
+    else:
+        within = [text] if "," in text else []
+    if within and not any(DECIMAL_COMMA.search(cell) for cell in within):
+        raise RecordingError(
+            path, "malformed", "Expected decimal commas. Received three digits behind each: they may be thousands."
+        )
+
+
+def _unlike(path: str, text: str, table: Table, width: int, texts: list[int], row: int) -> RecordingError:
+    """What to say of a table's lines, one of which is another at about `row`; columns in the places `texts` may be."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=table.lines + 1) if line.strip()]
+    if table.leads_are_rows or not width:
+        width, texts = len(split_cells(lines[0][1], table.delimiter)), [0] if table.leads_are_rows else []
+    for number, line in lines[max(0, row - 1) : row + 2]:
+        cells = split_cells(line, table.delimiter)
+        wrong = [place + 1 for place, cell in enumerate(cells) if place not in texts and not is_number(cell)]
+        if len(cells) - (len(cells) > width and cells[-1] == "") != width:
+            received = f"{len(cells)} in line {number}"
+            return RecordingError(path, "malformed", f"Expected {width} cells in each line. Received {received}.")
+        if wrong:
+            received = f"another text in cell {wrong[0]} of line {number}"
+            return RecordingError(path, "malformed", f"Expected numbers below the names. Received {received}.")
+    return RecordingError(path, "malformed", "Expected as many numbers in each row as in the first. Received others.")
+
+
+def leads_of_columns(path: str, columns: list[Column], stated: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
+    """The places of the columns that are leads, and their names, none where it is `stated` that names them.
+
+    Args:
+        path: for errors.
+        columns: of the table.
+        stated: the leads that the sidecar or the settings say.
+
+    Raises:
+        RecordingError: `leads`, some stated leads may be columns of other names, and nobody says which.
+    """
+    leads = [place for place, column in enumerate(columns) if column.kind == "lead"]
+    # A lead turned over (-aVR in Cabrera's sequence) is nobody's lead.
+    others = [place for place, each in enumerate(columns) if each.kind == "other" and not each.name.startswith("-")]
+    names = tuple(columns[place].name for place in leads)
+    known = dict(zip(names, lead_names(names), strict=True))
+    missing = set(lead_names(stated)) - set(known.values()) - {None}
+    if not leads or not others or not 0 < len(missing) <= len(others):
+        return leads or others, names
+    both = sorted(leads + others)
+    in_order = zip((columns[place] for place in both), lead_names(stated), strict=False)
+    if len(both) == len(stated) and all(
+        column.kind == "other" or known[column.name] == lead for column, lead in in_order
+    ):
+        return both, ()
+    numbers = ", ".join(str(place + 1) for place in others[:12])
+    raise RecordingError(
+        path,
+        "leads",
+        f"Expected a column for each of the {len(stated)} stated leads, in their order. Received {len(leads)} with the "
+        f"name of a lead; columns {numbers} have other names.",
+    )
 
 
 def rate_of_columns(path: str, columns: list[Column], cells: np.ndarray) -> tuple[float, ...]:
@@ -298,7 +296,7 @@ def units_of_columns(path: str, columns: list[Column]) -> tuple[str, ...]:
         return ()
     units = []
     for column in columns:
-        unit = UNIT_SPELLINGS.get(column.unit.lower())
+        unit = voltage_unit(column.unit.lower())
         if unit is None:
             received = column.unit if QUOTABLE_UNIT.fullmatch(column.unit) else "another"
             raise RecordingError(

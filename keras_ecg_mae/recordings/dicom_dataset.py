@@ -33,6 +33,9 @@ from pydicom.uid import (
 from keras_ecg_mae.errors import RecordingError
 
 PREFIX, PREAMBLE_BYTES = b"DICM", 128
+# Without these two: the first group, that of the meta information or of a data set, and the UIDs of waveforms, which
+# come among the first elements of both.
+FIRST_GROUPS, WAVEFORM_UIDS, FIRST_BYTES = (b"\2\0", b"\x08\0"), b"1.2.840.10008.5.1.4.1.1.9.", 1 << 12
 TRANSFER_SYNTAXES = (
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -181,21 +184,32 @@ def parsing(path: str, part: str) -> Iterator[None]:
 
 
 def is_dicom(path: str) -> bool:
-    """Whether the file begins as PS3.10 has it: 128 bytes of anything, then DICM."""
+    """Whether the file begins as PS3.10 has it, 128 bytes of anything, then DICM; or without these as a waveform."""
     try:
         if not os.path.isfile(path):
             return False
         with open(path, "rb") as file:
-            return file.read(PREAMBLE_BYTES + len(PREFIX))[PREAMBLE_BYTES:] == PREFIX
+            return first_element(file.read(FIRST_BYTES)) is not None
     except OSError:
         return False
+
+
+def first_element(head: bytes) -> int | None:
+    """Where the elements of a file begin, or None where it holds none.
+
+    Some archives store the elements alone, without what PS3.10 (7.1) puts in front of them.
+    """
+    if head[PREAMBLE_BYTES:][: len(PREFIX)] == PREFIX:
+        return PREAMBLE_BYTES + len(PREFIX)
+    return 0 if head.startswith(FIRST_GROUPS) and WAVEFORM_UIDS in head[:FIRST_BYTES] else None
 
 
 def open_dicom(path: str, sop_classes: Collection[str], keywords: Collection[str]) -> Item:
     """The data set of a DICOM file.
 
     Args:
-        path: a file with preamble and meta information, in a transfer syntax without compression, or deflated.
+        path: a file in a transfer syntax without compression, or deflated. Where it has no meta information, the data
+            set is little-endian, and explicit if the first element names its type.
         sop_classes: the classes to read. Of a file of another one only the meta information is read.
         keywords: the elements to read, undefined lengths aside; others are passed over.
 
@@ -206,13 +220,19 @@ def open_dicom(path: str, sop_classes: Collection[str], keywords: Collection[str
     try:
         with open(path, "rb") as file:
             head = file.read(LARGEST_META_BYTES)
-            if head[PREAMBLE_BYTES:][: len(PREFIX)] != PREFIX:
-                raise RecordingError(path, "unknown_format", "Expected DICM after 128 bytes. Received something else.")
-            meta, begin = read_meta(path, head, reads)
-            sop_class = meta.text("MediaStorageSOPClassUID")
+            begin, sop_class = first_element(head), ""
+            if begin is None:
+                raise RecordingError(
+                    path, "unknown_format", "Expected DICM after 128 bytes, or a waveform. Received neither."
+                )
+            if head.startswith(FIRST_GROUPS[1], begin):
+                named = head[begin + 4 : begin + 6].isalpha()
+                transfer_syntax: str = ExplicitVRLittleEndian if named else ImplicitVRLittleEndian
+            else:
+                meta, begin = read_meta(path, head, begin, reads)
+                sop_class, transfer_syntax = meta.text("MediaStorageSOPClassUID"), meta.text("TransferSyntaxUID")
             if sop_class:
                 check_sop_class(path, sop_class, sop_classes)
-            transfer_syntax = meta.text("TransferSyntaxUID")
             if transfer_syntax not in TRANSFER_SYNTAXES:
                 raise RecordingError(
                     path,
@@ -247,7 +267,7 @@ def open_dicom(path: str, sop_classes: Collection[str], keywords: Collection[str
     return item
 
 
-def read_meta(path: str, head: bytes, reads: Iterator[int]) -> tuple[Item, int]:
+def read_meta(path: str, head: bytes, begin: int, reads: Iterator[int]) -> tuple[Item, int]:
     """The file's meta information, always explicit and little-endian (PS3.10, 7.1), and where it ends."""
 
     def is_past_it(tag: BaseTag, _: str | None, __: int) -> bool:
@@ -255,7 +275,7 @@ def read_meta(path: str, head: bytes, reads: Iterator[int]) -> tuple[Item, int]:
 
     with parsing(path, "the meta information"):
         content = Content(head, reads)
-        content.seek(PREAMBLE_BYTES + len(PREFIX))
+        content.seek(begin)
         dataset = read_dataset(content, is_implicit_VR=False, is_little_endian=True, stop_when=is_past_it)
     return Item(path, dataset, reads), content.tell()
 

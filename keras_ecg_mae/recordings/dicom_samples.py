@@ -7,6 +7,7 @@ import numpy as np
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.dicom_dataset import Item
 from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
+from keras_ecg_mae.recordings.voltage_unit import MILLIVOLTS_PER, voltage_unit
 
 # PS3.3, C.10.9.1.5. MB and AB are companded speech; no ECG has 64 bits.
 SAMPLE_TYPES = {
@@ -17,8 +18,6 @@ SAMPLE_TYPES = {
     (32, "SL"): "i4",
     (32, "UL"): "u4",
 }
-# UCUM's codes; for its u some write a micro sign, the second time in UTF-8.
-MILLIVOLTS_PER = {"mV": 1.0, "uV": 1e-3, "\xb5V": 1e-3, "\xc2\xb5V": 1e-3, "V": 1e3}
 # The values of Channel Status after which the samples are, or may be, the lead's. The others say that they are not.
 USABLE_STATUS = frozenset({"", "OK", "QUESTIONABLE", "UNZEROED"})
 
@@ -82,9 +81,9 @@ def millivolts(digital: np.ndarray, padding: int | None, name: str, definition: 
         lacking = "ChannelSensitivity" if not sensitivity else "ChannelSensitivityCorrectionFactor"
         raise RecordingError(definition.path, "unit", f"Expected {name} to have a {lacking}. Received none, or 0.")
     units = [unit.text("CodeValue") for unit in definition.items("ChannelSensitivityUnitsSequence")]
-    unit = units[0] if len(units) == 1 else ""
-    if unit not in MILLIVOLTS_PER:
-        received = unit if QUOTABLE_UNIT.fullmatch(unit) else "none of them"
+    unit = voltage_unit(units[0]) if len(units) == 1 else None
+    if unit is None:
+        received = units[0] if len(units) == 1 and QUOTABLE_UNIT.fullmatch(units[0]) else "none of them"
         raise RecordingError(definition.path, "unit", f"Expected {name} in uV, mV or V. Received {received}.")
     # Without one, 0 will do: an electrocardiograph blocks direct current, so the offset means nothing.
     baseline = definition.decimal("ChannelBaseline") or 0.0

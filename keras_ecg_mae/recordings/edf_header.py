@@ -1,7 +1,8 @@
 """The header of EDF, EDF+ and BDF files: text fields of fixed width, 256 bytes for the file and 256 for each signal.
 
 https://www.edfplus.info/specs/edf.html. Its numbers are checked strictly, since edfio believes each of them. The fields
-with name, birth date, place and time are not looked at.
+with name, birth date, place and time are not looked at. Fields are to be filled up with spaces; some writers fill them
+with NUL, which is read as a space.
 """
 
 import io
@@ -28,7 +29,7 @@ SIGNAL_FIELD_BYTES = {
 MOST_SIGNALS = 512
 SAMPLE_BYTES = {"EDF": 2, "BDF": 3}
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,8}")
-DECIMAL_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
+DECIMAL_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?0?[0-9]{1,2})?")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Header:
 
 def read_header(path: str, file: io.BufferedReader) -> tuple[Header, bytes]:
     """The header's meaning, and its bytes."""
-    head = file.read(HEADER_BYTES)
+    head = spaced(file.read(HEADER_BYTES))
     if len(head) < HEADER_BYTES or not head.startswith((EDF_VERSION, BDF_VERSION)):
         raise RecordingError(path, "unknown_format", "Expected a header of EDF or BDF. Received something else.")
     kind = "EDF" if head.startswith(EDF_VERSION) else "BDF"
@@ -92,7 +93,7 @@ def read_header(path: str, file: io.BufferedReader) -> tuple[Header, bytes]:
         raise RecordingError(
             path, "sampling_rate", f"Expected data records to last longer than 0 s. Received {record_s:g} s."
         )
-    raw_signals = file.read(HEADER_BYTES * count)
+    raw_signals = spaced(file.read(HEADER_BYTES * count))
     if len(raw_signals) < HEADER_BYTES * count:
         raise RecordingError(path, "truncated", f"Expected the header of {count} signals. Received part of it.")
     header = Header(
@@ -115,12 +116,17 @@ def parse_signals(path: str, raw: bytes, count: int) -> tuple[Signal, ...]:
     for index in range(count):
         fields = {field: column[index] for field, column in columns.items()}
         samples = whole_number(path, f"signal {index + 1}'s samples", fields["samples in each data record"])
-        if samples < 1:
+        if samples < 0:
             raise RecordingError(
-                path, "malformed", f"Expected samples of signal {index + 1} in each data record. Received {samples}."
+                path, "malformed", f"Expected a number of samples of signal {index + 1}. Received {samples}."
             )
         signals.append(Signal(number=index + 1, fields=fields, samples_per_record=samples))
     return tuple(signals)
+
+
+def spaced(raw: bytes) -> bytes:
+    """Part of a header with a space for each NUL."""
+    return raw.replace(b"\0", b" ")
 
 
 def whole_number(path: str, name: str, field: bytes) -> int:

@@ -11,45 +11,48 @@ import edfio
 import numpy as np
 
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import lead_name
+from keras_ecg_mae.recordings.conform import LIMB_LEADS, lead_name, lead_names
 from keras_ecg_mae.recordings.edf_header import (
     BDF_VERSION,
     EDF_VERSION,
     HEADER_BYTES,
     SAMPLE_BYTES,
+    WHOLE_NUMBER,
     Header,
     Signal,
     decimal_number,
     read_header,
+    spaced,
     whole_number,
 )
 from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
 from keras_ecg_mae.recordings.recording import Recording
+from keras_ecg_mae.recordings.voltage_unit import MILLIVOLTS_PER, voltage_unit
 
 # All signals together. edfio needs ten times as much memory for a sample of BDF.
 LARGEST_RECORD_SAMPLES = {"EDF": 1 << 25, "BDF": 1 << 24}
 # Each one's time is looked at. A recording with this many, of a second each, lasts a day and a half.
 MOST_RECORDS_WITH_TIMES = 1 << 17
-# ASCII is asked for; some write a micro sign, the second time in UTF-8.
-MILLIVOLTS_PER = {"mV": 1.0, "uV": 1e-3, "\xb5V": 1e-3, "\xc2\xb5V": 1e-3, "V": 1e3}
-# EDF+ names a signal by its kind and its place: "ECG V2".
-LEAD_LABEL = re.compile(r"(?:E[CK]G[ _-]+)?(?P<lead>.*)", re.IGNORECASE)
+# EDF+ names a signal by its kind and its place, which may say against what: "ECG V2", "ECG V2-Ref".
+LEAD_LABEL = re.compile(r"(?:E[CK]G[ _:-]+)?(?P<lead>.*?)(?: ?- ?Ref)?", re.IGNORECASE)
 FURTHER_CHEST_LEAD = re.compile(r"V[7-9]|V[2-9]R", re.IGNORECASE)
 # EDF+, 2.2.4: the annotations of a data record begin with the record's time.
 RECORD_TIME = re.compile(rb"([+-][0-9]{1,12}(?:\.[0-9]{1,15})?)\x14")
 
 
 def is_edf(path: str) -> bool:
-    """Whether the file begins as EDF or BDF: a version of eight characters and more text without a line's end."""
+    """Whether the file begins as EDF or BDF: a version of eight characters, and later the header's size and parts."""
     try:
         if not os.path.isfile(path):
             return False
         with open(path, "rb") as file:
-            head = file.read(HEADER_BYTES)
+            head = spaced(file.read(HEADER_BYTES))
     except OSError:
         return False
-    is_text = len(head) == HEADER_BYTES and min(head) >= 0x20
-    return is_text and head.startswith((EDF_VERSION, BDF_VERSION))
+    numbers = (head[184:192].decode("latin-1"), head[252:HEADER_BYTES].decode("latin-1"))
+    return head.startswith((EDF_VERSION, BDF_VERSION)) and all(
+        WHOLE_NUMBER.fullmatch(text.strip(" ")) for text in numbers
+    )
 
 
 def read_edf(path: str) -> Recording:
@@ -76,6 +79,7 @@ def read_edf(path: str) -> Recording:
     except ValueError as error:  # a path with a null byte
         raise RecordingError(path, "missing", "Expected a file at this path. Received none.") from error
     ecg = choose_signals(path, header)
+    scales_mv = [millivolts_per_unit(path, lead, signal) for lead, signal in ecg.items()]
     samples_per_record = next(iter(ecg.values())).samples_per_record
     rate_hz = samples_per_record / header.record_s
     if not 0 < rate_hz < math.inf:
@@ -90,7 +94,7 @@ def read_edf(path: str) -> Recording:
         ordinary = [signal.number for signal in header.signals if signal.label != header.annotations]
         ecg_mv = np.empty((len(ecg), records * samples_per_record))
         for row, signal in enumerate(ecg.values()):
-            ecg_mv[row] = decoded[ordinary.index(signal.number)].data * MILLIVOLTS_PER[signal.unit]
+            ecg_mv[row] = decoded[ordinary.index(signal.number)].data * scales_mv[row]
     except Exception:  # what edfio raises depends on the bytes, and may quote them
         raise RecordingError(path, "malformed", f"Expected samples of {header.kind}. Received others.") from None
     return Recording(
@@ -105,6 +109,8 @@ def read_edf(path: str) -> Recording:
 def count_records(path: str, header: Header, stored_bytes: int) -> int:
     """How many data records to read: what the header promises, if the file has them, or else all that are whole."""
     record_bytes = header.samples_per_record * SAMPLE_BYTES[header.kind]
+    if record_bytes == 0:
+        raise RecordingError(path, "malformed", "Expected samples in each data record. Received none.")
     available = stored_bytes // record_bytes
     records = available if header.records is None else header.records
     if records == 0 or records > available:
@@ -122,8 +128,7 @@ def count_records(path: str, header: Header, stored_bytes: int) -> int:
 def choose_signals(path: str, header: Header) -> dict[str, Signal]:
     """The signals that are labelled as leads, by lead, once they are known to be voltages of one sampling rate."""
     ecg: dict[str, Signal] = {}
-    for signal in header.signals:
-        lead = label_lead(signal.label)
+    for signal, lead in zip(header.signals, label_leads(header.signals), strict=True):
         if lead in ecg:
             raise RecordingError(path, "leads", f"Expected each lead once. Received lead {lead} twice.")
         if lead is not None:
@@ -132,21 +137,36 @@ def choose_signals(path: str, header: Header) -> dict[str, Signal]:
         raise RecordingError(
             path, "leads", f"Expected signals labelled as leads. Received none among {len(header.signals)} signals."
         )
+    empty = next((lead for lead, signal in ecg.items() if signal.samples_per_record == 0), None)
+    if empty is not None:
+        raise RecordingError(path, "malformed", f"Expected samples of lead {empty} in each data record. Received none.")
     if len({signal.samples_per_record for signal in ecg.values()}) > 1:
         raise RecordingError(path, "unknown_format", "Expected one sampling rate for all leads. Received several.")
     for lead, signal in ecg.items():
-        if signal.unit not in MILLIVOLTS_PER:
-            received = signal.unit if QUOTABLE_UNIT.fullmatch(signal.unit) else "none of them"
-            raise RecordingError(path, "unit", f"Expected lead {lead} in mV, uV or V. Received {received}.")
+        millivolts_per_unit(path, lead, signal)
         check_scale(path, header.kind, lead, signal)
     return ecg
 
 
-def label_lead(label: str) -> str | None:
-    """The lead that a label names, None where it names none: `ECG V2`, `EKG Lead II` and `aVR` do."""
-    match = LEAD_LABEL.fullmatch(label.strip())
-    name = match["lead"] if match else ""
-    return name.upper() if FURTHER_CHEST_LEAD.fullmatch(name) else lead_name(name)
+def label_leads(signals: tuple[Signal, ...]) -> list[str | None]:
+    """The lead that each label names, None where it names none: `ECG V2`, `EKG Lead II` and `aVR` do."""
+    matches = [LEAD_LABEL.fullmatch(signal.label.strip()) for signal in signals]
+    names = [match["lead"] if match else "" for match in matches]
+    leads = lead_names(names)
+    if not set(LIMB_LEADS) <= set(leads):  # C1 to C6 may be electrodes of an EEG with an ECG of a few leads beside it
+        leads = tuple(lead_name(name) for name in names)
+    return [
+        name.upper() if FURTHER_CHEST_LEAD.fullmatch(name) else lead for name, lead in zip(names, leads, strict=True)
+    ]
+
+
+def millivolts_per_unit(path: str, lead: str, signal: Signal) -> float:
+    """How many millivolts the unit of a lead's signal is."""
+    unit = voltage_unit(signal.unit)
+    if unit is None:
+        received = signal.unit if QUOTABLE_UNIT.fullmatch(signal.unit) else "none of them"
+        raise RecordingError(path, "unit", f"Expected lead {lead} in mV, uV or V. Received {received}.")
+    return MILLIVOLTS_PER[unit]
 
 
 def check_scale(path: str, kind: str, lead: str, signal: Signal) -> None:

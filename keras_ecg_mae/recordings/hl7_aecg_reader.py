@@ -1,8 +1,9 @@
 """HL7 annotated ECG (`AnnotatedECG`; ANSI/HL7 V3 ECG, R1-2004), in which trials send ECGs to the FDA.
 
 Read is the series of code RHYTHM, what the device recorded. A `derivedSeries` (REPRESENTATIVE_BEAT) is computed and
-lies elsewhere. The values of a `sequenceSet` are a table: one column of times (TIME_ABSOLUTE or TIME_RELATIVE,
-generated from a head and an increment), and one of voltages a lead (MDC_ECG_LEAD_*), `origin + scale * digits`.
+lies elsewhere. The values of a `sequenceSet` are a table: one column of times (TIME_ABSOLUTE or TIME_RELATIVE), and one
+of voltages a lead (MDC_ECG_LEAD_*), `origin + scale * digits`. Times are generated from a head and an increment, or
+listed as voltages are. A lead whose value is null was not recorded.
 
 A series with several sets is read where the standard leaves no doubt that their rows belong together: each lead
 once, and the same head, increment and length in all. Leads that were recorded one group after the other, 2.5 s each,
@@ -21,21 +22,20 @@ import numpy as np
 
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.recording import Recording
-from keras_ecg_mae.recordings.safe_xml import check_labels, decimal, read_samples, read_xml, root_name
+from keras_ecg_mae.recordings.safe_xml import carried_leads, decimal, read_samples, read_xml, root_name
+from keras_ecg_mae.recordings.voltage_unit import MILLIVOLTS_PER, voltage_unit
 
 ROOT = "AnnotatedECG"
 LEAD_CODE = "MDC_ECG_LEAD_"
 TIME_CODES = ("TIME_ABSOLUTE", "TIME_RELATIVE")
-# Units by UCUM, and with the micro sign that it spells u.
-MILLIVOLTS_PER = {
-    "V": 1e3,
-    "mV": 1.0,
-    "uV": 1e-3,
-    "\N{MICRO SIGN}V": 1e-3,
-    "\N{GREEK SMALL LETTER MU}V": 1e-3,
-    "nV": 1e-6,
+# By UCUM, and as some spell them.
+UNITS_PER_SECOND = {
+    **dict.fromkeys(("s", "sec"), 1),
+    **dict.fromkeys(("ms", "msec"), 10**3),
+    **dict.fromkeys(("us", "usec", "\N{MICRO SIGN}s", "\N{GREEK SMALL LETTER MU}s"), 10**6),
 }
-UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "\N{MICRO SIGN}s": 10**6, "\N{GREEK SMALL LETTER MU}s": 10**6}
+# By how much of a step a listed time may be off its place.
+LARGEST_JITTER = 1e-6
 # IEC 60601-2-25 has cardiographs draw a pulse of 1 mV. It lasts 0.2 s in Philips' files.
 CALIBRATION_MV = 1.0
 CALIBRATION_TOLERANCE_MV = 0.02
@@ -65,18 +65,23 @@ def read_hl7_aecg(path: str) -> Recording:
     sets = series[0].findall("component/sequenceSet")
     if not sets:
         raise RecordingError(path, "malformed", "Expected a sequenceSet in the rhythm series. Received none.")
-    times: list[tuple[str, float]] = []
-    rows: list[tuple[str, np.ndarray]] = []
+    times: set[tuple[str, float]] = set()
+    lengths: set[int | None] = set()
+    columns: list[tuple[str, Element]] = []
     for sequence_set in sets:
         sequences = [(code(element), element) for element in sequence_set.findall("component/sequence")]
-        times.append(read_time(path, [element for name, element in sequences if name in TIME_CODES]))
-        rows += [(name, read_lead(path, name, element)) for name, element in sequences if name.startswith(LEAD_CODE)]
-    leads = tuple(name for name, _ in rows)
-    if not leads or (len(sets) > 1 and len(set(leads)) < len(leads)):
+        start, rate_hz, length = read_time(path, [element for name, element in sequences if name in TIME_CODES])
+        times.add((start, rate_hz))
+        lengths.add(length)
+        columns += [column for column in sequences if column[0].startswith(LEAD_CODE) and not is_null(column[1])]
+    codes = [name for name, _ in columns]
+    if not codes or (len(sets) > 1 and len(set(codes)) < len(codes)):
         raise RecordingError(
-            path, "leads", f"Expected {LEAD_CODE}* sequences, each lead once. Received {len(set(leads))} leads."
+            path, "leads", f"Expected {LEAD_CODE}* sequences, each lead once. Received {len(set(codes))} leads."
         )
-    if len(set(times)) > 1 or len({row.size for _, row in rows}) > 1:
+    leads = carried_leads(path, codes)
+    rows = [read_lead(path, lead, element) for lead, (_, element) in zip(leads, columns, strict=True)]
+    if len(times) > 1 or len((lengths | {row.size for row in rows}) - {None}) > 1:
         raise RecordingError(
             path,
             "malformed",
@@ -85,8 +90,8 @@ def read_hl7_aecg(path: str) -> Recording:
     recording = Recording(
         path=path,
         leads=leads,
-        sampling_rate_hz=times[0][1],
-        ecg_mv=np.stack([row for _, row in rows]),
+        sampling_rate_hz=rate_hz,
+        ecg_mv=np.stack(rows),
         format="hl7_aecg",
     )
     check_no_calibration(recording)
@@ -99,28 +104,55 @@ def code(element: Element) -> str:
     return "" if child is None else child.get("code", "")
 
 
-def read_time(path: str, sequences: list[Element]) -> tuple[str, float]:
-    """Head, as it is written, and rate in Hz of a set's one sequence of times."""
-    increment = sequences[0].find("value/increment") if len(sequences) == 1 else None
-    if increment is None:
+def is_null(sequence: Element) -> bool:
+    """Whether a sequence says that it has no values."""
+    value = sequence.find("value")
+    return value is not None and "nullFlavor" in value.attrib and not (value.findtext("digits") or "").strip()
+
+
+def read_time(path: str, sequences: list[Element]) -> tuple[str, float, int | None]:
+    """Start, as it is written, and rate in Hz of a set's one sequence of times; how many there are, if they are listed.
+
+    Raises:
+        RecordingError: `sampling_rate`, or `malformed` where something else than numbers is listed.
+    """
+    value = sequences[0].find("value") if len(sequences) == 1 else None
+    if value is None or (value.find("increment") is None and value.find("digits") is None):
         raise RecordingError(
-            path, "sampling_rate", "Expected one time sequence with an increment in each sequenceSet. Received another."
+            path,
+            "sampling_rate",
+            "Expected one time sequence with an increment or digits in each sequenceSet. Received another.",
         )
-    per_second = UNITS_PER_SECOND.get(increment.get("unit", ""))
-    step = decimal(increment.get("value"))
-    if per_second is None or step is None or step <= 0:
+    listed = value.find("increment") is None
+    start, step = (value.find(name) for name in (("origin", "scale") if listed else ("head", "increment")))
+    per_second = None if step is None else UNITS_PER_SECOND.get(step.get("unit", "").strip())
+    number = None if step is None else decimal(step.get("value"))
+    if step is None or per_second is None or number is None or number <= 0:
         raise RecordingError(
-            path, "sampling_rate", f"Expected a positive increment in {', '.join(UNITS_PER_SECOND)}. Received another."
+            path, "sampling_rate", f"Expected a positive time step in {', '.join(UNITS_PER_SECOND)}. Received another."
         )
-    head = sequences[0].find("value/head")
-    start = "" if head is None else f"{head.get('value', '')} {head.get('unit', '')}"
+    written = "" if start is None else f"{start.get('value', '')} {start.get('unit', '')}"
     # As fractions, so that 0.002 s are 500 Hz to the last digit.
-    return start, float(min(per_second / Fraction(increment.get("value", "").strip()), Fraction(10**18)))
+    seconds, length = Fraction(step.get("value", "").strip()) / per_second, None
+    if listed:
+        digits = read_samples(path, value.findtext("digits"), None, "the times")
+        seconds, length = seconds * even_step(path, digits), digits.size
+        written += f" {digits[0]:g}"
+    return written, float(min(1 / seconds, Fraction(10**18))), length
+
+
+def even_step(path: str, digits: np.ndarray) -> Fraction:
+    """By how much each of the numbers `(samples,)` is larger than the one before it: all by the same."""
+    step = (digits[-1] - digits[0]) / (digits.size - 1) if digits.size > 1 else 0.0
+    if step <= 0 or np.abs(digits - digits[0] - step * np.arange(digits.size)).max() > LARGEST_JITTER * step:
+        raise RecordingError(
+            path, "sampling_rate", "Expected listed times that are evenly spaced. Received others, or fewer than two."
+        )
+    return Fraction(f"{step:.12g}")
 
 
 def read_lead(path: str, name: str, sequence: Element) -> np.ndarray:
     """One lead in millivolts, `(samples,)`."""
-    check_labels(path, (name,))
     value = sequence.find("value")
     if value is None:
         raise RecordingError(path, "malformed", f"Expected a value of {name}. Received none.")
@@ -141,8 +173,10 @@ def millivolts(quantity: Element | None) -> float | None:
     number = None if quantity is None else decimal(quantity.get("value"))
     if quantity is None or number is None:
         return None
-    unit = MILLIVOLTS_PER.get(quantity.get("unit", "").strip(), 0.0 if number == 0 else None)
-    return None if unit is None else number * unit
+    unit = voltage_unit(quantity.get("unit", ""))
+    if unit is None:
+        return 0.0 if number == 0 else None
+    return number * MILLIVOLTS_PER[unit]
 
 
 def check_no_calibration(recording: Recording) -> None:

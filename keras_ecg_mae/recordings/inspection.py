@@ -8,7 +8,7 @@ import numpy as np
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Quality
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import LIMB_LEADS, conform, known_lead_rows, lead_name, limb_lead, ten_seconds
+from keras_ecg_mae.recordings.conform import LIMB_LEADS, conform, known_lead_rows, lead_names, limb_lead, ten_seconds
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
 from keras_ecg_mae.recordings.recording import Recording
 
@@ -95,8 +95,8 @@ def inspect_recording(
     """
     known_lead_rows(recording)
     leads_mv: dict[str, np.ndarray] = {}
-    for name, row in zip(recording.leads, recording.ecg_mv, strict=True):
-        lead = lead_name(name) or name
+    names = [lead or name for name, lead in zip(recording.leads, lead_names(recording.leads), strict=True)]
+    for lead, row in zip(names, recording.ecg_mv, strict=True):
         # Channels that are no leads may share a name, or have none.
         number = 1 + sum(other.split(" #")[0] == lead for other in leads_mv)
         leads_mv[lead if number == 1 else f"{lead} #{number}"] = row

@@ -53,7 +53,7 @@ class RefusedError(Exception):
 
 
 def plain_name(name: str) -> str:
-    """A name without its case, underscores and spaces, as in `signal_statement`."""
+    """A name without its case, underscores and spaces, as in `known_names.py`."""
     return re.sub(r"[\W_]+", "", name).lower()
 
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.recording import Recording
-from keras_ecg_mae.recordings.safe_xml import check_labels, child_text, decimal, read_xml, root_name
+from keras_ecg_mae.recordings.safe_xml import carried_leads, child_text, decimal, read_xml, root_name
+from keras_ecg_mae.recordings.voltage_unit import MILLIVOLTS_PER, voltage_unit
 
 ROOT = "RestingECG"
-MILLIVOLTS_PER = {"MICROVOLTS": 1e-3, "MILLIVOLTS": 1.0, "VOLTS": 1e3}
 BYTES_PER_SAMPLE = 2
 
 
@@ -50,8 +50,7 @@ def read_muse_xml(path: str) -> Recording:
     check_count(path, waveform, "NumberofLeads", len(lead_data), "LeadData elements", "leads")
     if not lead_data:
         raise RecordingError(path, "leads", "Expected LeadData elements in the rhythm waveform. Received none.")
-    leads = tuple(child_text(lead, "LeadID") for lead in lead_data)
-    check_labels(path, leads)
+    leads = carried_leads(path, [child_text(lead, "LeadID") for lead in lead_data])
     rows = [read_lead(path, element, lead) for element, lead in zip(lead_data, leads, strict=True)]
     if len({row.size for row in rows}) > 1:
         raise RecordingError(path, "malformed", "Expected all leads to have one length. Received several.")
@@ -94,17 +93,18 @@ def sampling_rate_hz(path: str, waveform: Element) -> float:
 
 def read_lead(path: str, element: Element, lead: str) -> np.ndarray:
     """One lead in millivolts, `(samples,)`."""
-    unit = MILLIVOLTS_PER.get(child_text(element, "LeadAmplitudeUnits").upper())
+    said = child_text(element, "LeadAmplitudeUnits")
+    unit = voltage_unit(said)
     units_per_bit = decimal(child_text(element, "LeadAmplitudeUnitsPerBit"))
     if unit is None or units_per_bit is None or units_per_bit <= 0:
         raise RecordingError(
             path,
             "unit",
-            f"Expected LeadAmplitudeUnits {', '.join(MILLIVOLTS_PER)} and a positive LeadAmplitudeUnitsPerBit in lead "
-            f"{lead}. Received something else.",
+            f"Expected LeadAmplitudeUnits MICROVOLTS, MILLIVOLTS or VOLTS and a positive LeadAmplitudeUnitsPerBit in "
+            f"lead {lead}. Received something else.",
         )
     baseline = decimal(child_text(element, "FirstSampleBaseline") or "0")
-    if baseline is None or (baseline != 0 and unit != MILLIVOLTS_PER["MILLIVOLTS"]):
+    if baseline is None or (baseline != 0 and said.upper() != "MILLIVOLTS"):
         raise RecordingError(
             path,
             "unit",
@@ -113,7 +113,7 @@ def read_lead(path: str, element: Element, lead: str) -> np.ndarray:
         )
     digital = read_digital(path, element, lead)
     with np.errstate(over="ignore"):  # an absurd unit gives infinity, which conforming refuses
-        return (digital.astype(np.float64) - baseline) * units_per_bit * unit
+        return (digital.astype(np.float64) - baseline) * units_per_bit * MILLIVOLTS_PER[unit]
 
 
 def read_digital(path: str, element: Element, lead: str) -> np.ndarray:

@@ -22,9 +22,10 @@ import numpy as np
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.array_signal import ID_NAMES, SIGNAL_NAMES, ArrayFile, StoredArray, read_array_file
+from keras_ecg_mae.recordings.known_names import MOST_LEADS, SAYS, plain_name
 from keras_ecg_mae.recordings.record_path import read_head, split_record_path
 from keras_ecg_mae.recordings.recording import Recording
-from keras_ecg_mae.recordings.signal_statement import MOST_LEADS, NOTHING_SAID, SAYS, Named, plain_name
+from keras_ecg_mae.recordings.signal_statement import FLAGS, NOTHING_SAID, Named
 
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -243,8 +244,17 @@ def describe_members(path: str, members: zipfile.ZipFile) -> tuple[tuple[StoredA
     by_name = {
         info.filename.removesuffix(".npy"): info for info in members.infolist() if info.filename.endswith(".npy")
     }
-    opened = {name: _member(path, members, by_name[name], name) for name in by_name if plain_name(name) in KNOWN}
-    named = []
+    opened: dict[str, StoredArray] = {}
+    named: list[Named] = []
+    for name in by_name:
+        if plain_name(name) in KNOWN:
+            try:
+                opened[name] = _member(path, members, by_name[name], name)
+            except RecordingError as error:
+                # Lists of texts are often stored as Python objects. What they say, a sidecar or the settings may.
+                if error.code != "unsafe" or SAYS.get(plain_name(name)) not in FLAGS:
+                    raise
+                named.append(("", name, None))
     for name, array in opened.items():
         if plain_name(name) in SAYS:
             few = array.size <= 64 * MOST_LEADS

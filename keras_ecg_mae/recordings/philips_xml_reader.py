@@ -23,7 +23,7 @@ from sierraecg.lzw import LzwDecoder
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.recording import Recording
-from keras_ecg_mae.recordings.safe_xml import check_labels, child_text, decimal, read_samples, read_xml, root_name
+from keras_ecg_mae.recordings.safe_xml import carried_leads, child_text, decimal, read_samples, read_xml, root_name
 
 ROOT = "restingecgdata"
 DOCUMENT_TYPES, VERSIONS = ("SierraECG", "PhilipsECG"), ("1.03", "1.04", "1.04.01", "1.04.02")
@@ -33,6 +33,8 @@ LIMB_LEADS = spec.LEADS[:6]
 # Twelve leads at 500 Hz for three minutes: unpacking them takes two seconds where nothing repeats.
 LARGEST_SAMPLES = 1 << 20
 XLI_HEADER_BYTES, XLI_BITS = 8, 10
+# As many as complete twelve leads to sixteen: of more channels, the duration is rather wrong.
+SPARE_CHANNELS = 4
 # The decoder goes on past the end of what it has: it is asked for this much at a time.
 LZW_BLOCK_BYTES = 1 << 12
 # Of stored units: I, II and III are rounded each on its own.
@@ -124,8 +126,7 @@ def lead_labels(path: str, detail: Element, waveform: Element) -> tuple[str, ...
             f"Expected a label for each of numberofleads leads, or an acquisitiontype {' or '.join(TWELVE_LEADS)} "
             f"of twelve channels or more. Received {len(labels)} labels.",
         )
-    check_labels(path, leads)
-    return leads
+    return carried_leads(path, leads)
 
 
 def sample_count(path: str, waveform: Element, rate_hz: float, leads: int) -> int:
@@ -145,15 +146,16 @@ def sample_count(path: str, waveform: Element, rate_hz: float, leads: int) -> in
 
 def read_digital(path: str, waveform: Element, leads: tuple[str, ...], samples: int) -> np.ndarray:
     """Stored samples, `(leads, samples)`, with the limb leads made whole."""
-    compression = waveform.get("compressmethod", waveform.get("compression", "Uncompressed"))
-    if waveform.get("compressflag") == "False":
-        compression = "Uncompressed"
-    match waveform.get("dataencoding"), compression:
-        case "Plain", _:
-            return split(path, read_samples(path, waveform.text, None, "the leads"), leads, samples)
-        case "Base64", "XLI":
+    compression = waveform.get("compressmethod", waveform.get("compression", "Uncompressed")).strip().lower()
+    if waveform.get("compressflag", "").strip().lower() == "false":
+        compression = "uncompressed"
+    match waveform.get("dataencoding", "").strip().lower(), compression:
+        case "plain", _:
+            separator = "," if "," in (waveform.text or "") else None
+            return split(path, read_samples(path, waveform.text, separator, "the leads"), leads, samples)
+        case "base64", "xli":
             return derive_limb_leads(path, leads, unpack(path, read_base64(path, waveform), len(leads), samples))
-        case "Base64", "Uncompressed":
+        case "base64", "uncompressed" | "none":
             content = read_base64(path, waveform)
             return split(path, np.frombuffer(content[: len(content) // 2 * 2], "<i2"), leads, samples)
         case _:
@@ -175,14 +177,15 @@ def read_base64(path: str, waveform: Element) -> bytes:
 
 
 def split(path: str, stored: np.ndarray, leads: tuple[str, ...], samples: int) -> np.ndarray:
-    """Samples that were not packed, `(leads, samples)`."""
-    if stored.size != len(leads) * samples:
+    """Samples that were not packed, `(leads, samples)`, without the channels behind them."""
+    channels, rest = divmod(stored.size, samples)
+    if rest or not 0 <= channels - len(leads) <= SPARE_CHANNELS:
         raise RecordingError(
             path,
             "truncated",
             f"Expected {len(leads)} leads of {samples} samples. Received {stored.size} samples in all.",
         )
-    return stored.reshape(len(leads), samples)
+    return stored.reshape(channels, samples)[: len(leads)]
 
 
 def unpack(path: str, content: bytes, leads: int, samples: int) -> np.ndarray:

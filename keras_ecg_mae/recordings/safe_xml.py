@@ -17,6 +17,7 @@ Names lose their namespace, and the elements are otherwise those of `xml.etree`.
 import codecs
 import os
 import re
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 import numpy as np
@@ -24,6 +25,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.signal_statement import carried_name
 
 # Twelve leads at 500 Hz for nine minutes, five characters a sample. Read as numbers, 16 MiB of digits take 500 MB.
 LARGEST_XML_BYTES = 1 << 24
@@ -223,13 +225,18 @@ def decimal(text: str | None) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def check_labels(path: str, leads: tuple[str, ...]) -> None:
-    """Raises `RecordingError` `leads` where a lead has no name, or one that might be free text."""
-    for row, lead in enumerate(leads, start=1):
-        if LEAD_LABEL.fullmatch(lead) is None:
+def carried_leads(path: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels as messages and a `Recording` may carry them: a label that is no lead's may be anyone's name.
+
+    Raises:
+        RecordingError: `leads`, where a label is missing, or no code at all.
+    """
+    for row, label in enumerate(labels, start=1):
+        if LEAD_LABEL.fullmatch(label) is None:
             raise RecordingError(
-                path, "leads", f"Expected a lead's name for signal {row}. Received {'other text' if lead else 'none'}."
+                path, "leads", f"Expected a lead's name for signal {row}. Received {'other text' if label else 'none'}."
             )
+    return tuple(carried_name(row, label) for row, label in enumerate(labels, start=1))
 
 
 def read_samples(path: str, text: str | None, separator: str | None, what: str) -> np.ndarray:

@@ -9,71 +9,36 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import lead_name
-from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
+from keras_ecg_mae.recordings.conform import CHEST_ELECTRODES, LEAD_PREFIX, lead_name, lead_names
+from keras_ecg_mae.recordings.known_names import CODES, NEUTRAL, SAYS, meant, plain_name
 from keras_ecg_mae.recordings.record_path import is_file
 
 # More is no sidecar.
 LARGEST_SIDECAR_BYTES = 1 << 20
-# Surface ECGs have 12 leads, body surface maps some 250 electrodes.
-MOST_LEADS = 256
-
-UNITS_PER_MV = {"mV": 1.0, "uV": 1e3, "V": 1e-3}
-UNIT_SPELLINGS = {
-    **dict.fromkeys(("mv", "millivolt", "millivolts"), "mV"),
-    **dict.fromkeys(("uv", "\N{MICRO SIGN}v", "\N{GREEK SMALL LETTER MU}v", "microvolt", "microvolts"), "uV"),
-    **dict.fromkeys(("v", "volt", "volts"), "V"),
-}
 # Beyond the contract's twelve; any other name is not carried on, since it may be anyone's.
-FURTHER_LEAD = re.compile(r"V[3-9]R|V[7-9]|[XYZ]|ML?(I|II|III|V[1-6])", re.IGNORECASE)
-RATE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(?:hz)?\s*", re.IGNORECASE)
-
-# Well-known names as `plain_name` writes them, by what they say.
-KNOWN_NAMES: dict[str, tuple[str, ...]] = {
-    "sampling_rate_hz": (
-        *("samplingrate", "samplingratehz", "samplerate", "sampleratehz", "samplingfrequency", "samplingfrequencyhz"),
-        *("samplefrequency", "samplingfreq", "samplefreq", "sampfreq", "samprate", "sfreq", "fs", "fshz"),
-        "currsamplerate",
-    ),
-    "unit": ("unit", "units", "physicalunit", "physicalunits", "signalunit", "signalunits", "amplitudeunit"),
-    "leads": (
-        *("leads", "lead", "leadname", "leadnames", "leadorder", "channels", "channelname", "channelnames", "chnames"),
-        *("signame", "signames", "signalname", "signalnames"),
-    ),
-    "gain_per_mv": ("gainpermv", "unitspermv", "adcgainpermv"),
-    "baseline": ("adczero", "baseline"),
-}
-SAYS = {name: said for said, names in KNOWN_NAMES.items() for name in names}
+FURTHER_LEAD = re.compile(r"V[3-9]R|V[7-9]|V?[XYZ]|ML?(I|II|III|V[1-6])", re.IGNORECASE)
 FLAGS = {"sampling_rate_hz": "--signal_sampling_rate_hz", "unit": "--signal_unit", "leads": "--signal_leads"}
 WORDS = {"sampling_rate_hz": "a sampling rate", "unit": "a unit", "leads": "the leads' names"}
-# The items of a statement that a source may give, with the reason code of what is wrong with them.
-CODES = {
-    "sampling_rate_hz": "sampling_rate",
-    "unit": "unit",
-    "leads": "leads",
-    "gain_per_mv": "unit",
-    "baseline": "unit",
-}
 SIDECAR_TYPES: dict[str, tuple[type, ...]] = {
     "sampling_rate_hz": (int, float),
     "unit": (str, list),
     "leads": (list,),
     "gain_per_mv": (int, float, list),
     "baseline": (int, float, list),
+    **dict.fromkeys(NEUTRAL, (object,)),
 }
 
 NOTHING_SAID = Signal()
 
 # A well-known name in a file: the group, structure or array that has it (empty: the file), the name, and its values,
-# numbers or texts, in one row.
-Named = tuple[str, str, Sequence[float | str]]
+# numbers or texts, in one row; None where they are Python objects, which only unpickling could read.
+Named = tuple[str, str, Sequence[float | str] | None]
 
 
 @dataclass(frozen=True)
@@ -82,11 +47,14 @@ class Statement:
 
     Attributes:
         sampling_rate_hz: samples a second, at most one value.
-        unit: mV, uV or V, one for all leads or one a lead.
+        unit: a key of `voltage_unit.MILLIVOLTS_PER`, one for all leads or one a lead.
         leads: names, one a lead.
         gain_per_mv: digital units a millivolt, one for all leads or one a lead.
         baseline: the digital value of 0 mV, one for all leads or one a lead.
-        unit_is_assumed: the unit comes from the settings, so a gain in the file is believed over it.
+        scaled_by: the name of something like a gain, of which nobody knows which way it is meant.
+        shifted_by: the name of something like a baseline, likewise.
+        unread: the items whose values were not read.
+        unit_is_assumed: the unit is further from the samples than the gain, which is believed over it.
     """
 
     sampling_rate_hz: tuple[float, ...] = ()
@@ -94,6 +62,9 @@ class Statement:
     leads: tuple[str, ...] = ()
     gain_per_mv: tuple[float, ...] = ()
     baseline: tuple[float, ...] = ()
+    scaled_by: tuple[str, ...] = ()
+    shifted_by: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     unit_is_assumed: bool = False
 
 
@@ -104,22 +75,25 @@ def what_is_said(path: str, file: str, in_file: Statement, signal: Signal) -> St
         RecordingError: the sidecar is not one, or says another thing than the file.
     """
     beside = read_sidecar(path, file)
-    said: dict[str, Any] = {}
-    for item in KNOWN_NAMES:
-        in_file_said, beside_said = getattr(in_file, item), getattr(beside, item)
-        if in_file_said and beside_said and not _agree(in_file_said, beside_said):
-            raise RecordingError(
-                path, CODES[item], f"Expected the file and the sidecar beside it to agree on {item}. Received two."
-            )
-        said[item] = in_file_said or beside_said
-    return Statement(
-        sampling_rate_hz=said["sampling_rate_hz"] or ((signal.sampling_rate_hz,) if signal.sampling_rate_hz else ()),
-        unit=said["unit"] or ((signal.unit,) if signal.unit else ()),
-        leads=said["leads"] or signal.leads,
-        gain_per_mv=said["gain_per_mv"],
-        baseline=said["baseline"],
-        unit_is_assumed=not said["unit"],
+    said = merged(path, in_file, beside, "the sidecar beside it")
+    gain_is_beside = bool(beside.gain_per_mv) and not in_file.gain_per_mv and not beside.unit
+    return replace(
+        said,
+        sampling_rate_hz=said.sampling_rate_hz or ((signal.sampling_rate_hz,) if signal.sampling_rate_hz else ()),
+        unit=said.unit or ((signal.unit,) if signal.unit else ()),
+        leads=said.leads or signal.leads,
+        unit_is_assumed=not said.unit or gain_is_beside,
     )
+
+
+def merged(path: str, in_file: Statement, other: Statement, whose: str) -> Statement:
+    """What a file and another source, called `whose`, say together. `RecordingError` where they do not agree."""
+    for item in CODES:
+        one, two = getattr(in_file, item), getattr(other, item)
+        if one and two and not _agree(one, two):
+            raise RecordingError(path, CODES[item], f"Expected the file and {whose} to agree on {item}. Received two.")
+    said = {item.name: getattr(in_file, item.name) or getattr(other, item.name) for item in fields(Statement)}
+    return Statement(**said)
 
 
 def _agree(said: tuple, other: tuple) -> bool:
@@ -128,7 +102,10 @@ def _agree(said: tuple, other: tuple) -> bool:
         return all(math.isclose(one, two, rel_tol=1e-6) for one, two in _spread(said, other))
     if len(said) != len(other) and 1 not in (len(said), len(other)):
         return False
-    return all((lead_name(one) or one) == (lead_name(two) or two) for one, two in _spread(said, other))
+    spelled = [
+        tuple(lead or name for name, lead in zip(names, lead_names(names), strict=True)) for names in (said, other)
+    ]
+    return all(one == two for one, two in _spread(*spelled))
 
 
 def _spread(said: tuple, other: tuple) -> list[tuple]:
@@ -142,12 +119,14 @@ def check_said(path: str, said: Statement) -> None:
     """Raises `RecordingError` where nobody says the sampling rate, unit or leads, naming all that is missing."""
     missing = [item for item in FLAGS if not getattr(said, item) and not (item == "unit" and said.gain_per_mv)]
     if missing:
+        unread = [WORDS[item] for item in missing if item in said.unread]
+        received = f"{' and '.join(unread)} as Python objects, which are not unpickled" if unread else "none"
         raise RecordingError(
             path,
             CODES[missing[0]],
             f"Expected {' and '.join(WORDS[item] for item in missing)}: in the file, in a sidecar beside it "
             f"({', '.join(missing)} in NAME.json, or in signal.json for all files of the folder), or by "
-            f"{', '.join(FLAGS[item] for item in missing)}. Received none.",
+            f"{', '.join(FLAGS[item] for item in missing)}. Received {received}.",
         )
     for item in ("unit", "gain_per_mv", "baseline"):
         if len(getattr(said, item)) not in (0, 1, len(said.leads)):
@@ -159,11 +138,6 @@ def check_said(path: str, said: Statement) -> None:
             )
 
 
-def plain_name(name: str) -> str:
-    """A name without its case, underscores and spaces: `Sampling_Rate` and `samplingrate` are one."""
-    return re.sub(r"[\W_]+", "", name).lower()
-
-
 def said_by_names(path: str, named: Iterable[Named]) -> Statement:
     """What a file says by well-known names of its variables, attributes or members; other names are ignored.
 
@@ -173,37 +147,48 @@ def said_by_names(path: str, named: Iterable[Named]) -> Statement:
     said: dict[str, Any] = {}
     for _, name, values in named:
         item = SAYS.get(plain_name(name))
-        if item is None or len(values) == 0:
-            continue
-        if item == "leads" and not all(isinstance(value, str) for value in values):
-            continue  # `channels` and `leads` also count them
-        meant = _mean(path, item, f"{item} in the file", values)
-        if item in said and not _agree(said[item], meant):
-            raise RecordingError(path, CODES[item], f"Expected one {item} in the file. Received two that differ.")
-        said[item] = meant
+        if item is not None and values is None:
+            said["unread"] = (*said.get("unread", ()), item)
+        elif item is not None and values and (item != "leads" or all(isinstance(value, str) for value in values)):
+            _add(path, said, plain_name(name), "file", values)  # numbers called `channels` or `leads` count them
     return Statement(**said)
 
 
-def read_sidecar(path: str, file: str) -> Statement:
-    """What the JSON objects beside `file` say: `NAME.json`, `NAME.EXTENSION.json` and the folder's `signal.json`.
+def _add(path: str, said: dict[str, Any], name: str, where: str, values: Sequence[object]) -> None:
+    """Adds what a well-known name says to `said`; refuses what contradicts it."""
+    item, found = SAYS[name], meant(path, name, where, values)
+    if found is None:
+        return
+    if item in CODES and item in said and not _agree(said[item], found):
+        raise RecordingError(path, CODES[item], f"Expected one {item} in the {where}. Received two that differ.")
+    said[item] = found
 
-    Each key is taken from the first of them that has it. Keys other than those of `KNOWN_NAMES` are ignored.
+
+def sidecar_files(file: str) -> tuple[str, ...]:
+    """Where what is said beside `file` may lie: `NAME.json`, `NAME.EXTENSION.json` and the folder's `signal.json`."""
+    return f"{os.path.splitext(file)[0]}.json", f"{file}.json", os.path.join(os.path.dirname(file), "signal.json")
+
+
+def read_sidecar(path: str, file: str) -> Statement:
+    """What the JSON objects of `sidecar_files` say.
+
+    Each item is taken from the first of them that has it. Keys other than those of `known_names.SAYS` are ignored.
 
     Raises:
         RecordingError: one of them is not a JSON object, or a key holds what cannot be meant.
     """
     said: dict[str, Any] = {}
-    stem, extension = os.path.splitext(file)
-    for name in (f"{stem}.json", f"{file}.json", os.path.join(os.path.dirname(file), "signal.json")):
-        if not is_file(name) or extension.lower() == ".json":
+    for name in sidecar_files(file):
+        if not is_file(name) or file.lower().endswith(".json"):
             continue
         content = _read_json_object(path, name)
-        for item in KNOWN_NAMES:
-            if item in content and item not in said:
-                value = content[item]
+        here: dict[str, Any] = {}
+        for key, value in content.items():
+            item = SAYS.get(plain_name(key))
+            if item is not None and not (item == "leads" and isinstance(value, int)):  # a count of them
                 values = value if isinstance(value, list) else [value]
-                values = values if isinstance(value, SIDECAR_TYPES[item]) else []
-                said[item] = _mean(path, item, f"{item} in the sidecar", values)
+                _add(path, here, plain_name(key), "sidecar", values if isinstance(value, SIDECAR_TYPES[item]) else [])
+        said = here | said
     return Statement(**said)
 
 
@@ -225,58 +210,8 @@ def _read_json_object(path: str, name: str) -> dict[str, object]:
     return parsed
 
 
-def _mean(path: str, item: str, where: str, values: Sequence[object]) -> tuple:
-    """The values of a field of `Statement`; refuses those that cannot be meant."""
-    expected, parse = {
-        "sampling_rate_hz": ("one positive number", _rate),
-        "unit": ("mV, uV or V", _units),
-        "leads": ("names", _names),
-        "gain_per_mv": ("positive numbers", _gains),
-        "baseline": ("numbers", _numbers),
-    }[item]
-    meant = parse(values) if 0 < len(values) <= MOST_LEADS else None
-    if meant is None:
-        quotable = item == "unit" and len(values) > 0 and QUOTABLE_UNIT.fullmatch(str(values[0]))
-        received = str(values[0]) if quotable else "something else"
-        raise RecordingError(path, CODES[item], f"Expected {where} to be {expected}. Received {received}.")
-    return meant
-
-
-def _numbers(values: Sequence[object]) -> tuple[float, ...] | None:
-    numbers = []
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
-            return None
-        numbers.append(float(value))
-    return tuple(numbers) if all(map(math.isfinite, numbers)) else None
-
-
-def _gains(values: Sequence[object]) -> tuple[float, ...] | None:
-    numbers = _numbers(values)
-    return numbers if numbers and min(numbers) > 0 else None
-
-
-def _rate(values: Sequence[object]) -> tuple[float, ...] | None:
-    spelled = [RATE.fullmatch(value) if isinstance(value, str) else None for value in values]
-    numbers = _gains([float(text[1]) if text else value for text, value in zip(spelled, values, strict=True)])
-    return numbers[:1] if numbers and len(set(numbers)) == 1 else None
-
-
-def _units(values: Sequence[object]) -> tuple[str, ...] | None:
-    units = [UNIT_SPELLINGS.get(value.strip().lower()) if isinstance(value, str) else None for value in values]
-    meant = tuple(unit for unit in units if unit)
-    return meant if len(meant) == len(units) else None
-
-
-def _names(values: Sequence[object]) -> tuple[str, ...] | None:
-    names = tuple(value.strip() for value in values if isinstance(value, str))
-    if len(names) == 1 and re.search(r"[,;|\s]", names[0]):
-        names = tuple(
-            name.strip() for name in re.split(r"[,;|]" if re.search(r"[,;|]", names[0]) else r"\s+", names[0])
-        )
-    return names if len(names) >= len(values) and len(names) <= MOST_LEADS else None
-
-
 def carried_name(number: int, name: str) -> str:
     """A lead's name as a `Recording` may carry it: as the file spells it where it is a lead's, else `signal NUMBER`."""
-    return name if lead_name(name) or FURTHER_LEAD.fullmatch(name) else f"signal {number}"
+    bare = LEAD_PREFIX.sub("", name)
+    is_lead = lead_name(name) or FURTHER_LEAD.fullmatch(bare) or bare.upper() in CHEST_ELECTRODES
+    return name if is_lead else f"signal {number}"

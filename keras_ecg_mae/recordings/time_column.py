@@ -2,8 +2,10 @@
 
 import numpy as np
 
-# Times written as float32, seven digits, are as regular as this allows.
-FLOAT32_ERROR = 2.0**-23
+# Times are as regular as their numbers allow: float32 has seven digits; in float64, four roundings may have added up.
+FLOAT32_ERROR, FLOAT64_ERROR = 2.0**-23, 2.0**-50
+# A fraction of the step. Where numbers are coarser, a lost sample would pass for their error.
+MOST_NOISE = 0.25
 # A fraction of the step, far above the rounding of float64 and far below what a lost sample makes of it.
 REGULAR = 1e-3
 MOST_DECIMALS = 9
@@ -26,9 +28,9 @@ def rate_of_times(times: np.ndarray, seconds_per_unit: float) -> float | None:
         return None
     duration = float(times[-1] - times[0])
     step = duration / (times.size - 1)
-    if step < SMALLEST_STEP:
+    noise = number_error(times)
+    if step < SMALLEST_STEP or noise > MOST_NOISE * step:
         return None
-    noise = FLOAT32_ERROR * float(np.abs(times).max())
     from_line = np.abs(times - (times[0] + step * np.arange(times.size))).max()
     from_step = np.abs(np.diff(times) - step).max()
     rounding = 0.0
@@ -43,6 +45,12 @@ def rate_of_times(times: np.ndarray, seconds_per_unit: float) -> float | None:
     if abs(rate_hz - round(rate_hz)) <= uncertain_hz < 0.5:
         return float(round(rate_hz))
     return rate_hz
+
+
+def number_error(times: np.ndarray) -> float:
+    """How far each time may be off because of how numbers are stored. Whole numbers tell nothing of float32."""
+    is_single = (times == times.astype(np.float32)).all() and (times != np.rint(times)).any()
+    return float(np.abs(times).max()) * (FLOAT32_ERROR if is_single else FLOAT64_ERROR)
 
 
 def last_decimal(times: np.ndarray, noise: float) -> float:

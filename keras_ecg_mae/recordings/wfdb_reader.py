@@ -1,78 +1,25 @@
 """WFDB records: a text header (`.hea`) and binary samples (`.dat`, or `.mat` as in the CinC challenges).
 
-The header is parsed here, strictly, from https://physionet.org/physiotools/wag/header-5.htm; the samples of all
-uncompressed formats are decoded by wfdb. `wfdb.rdrecord` is not called, for four reasons: it refuses record names with
-a dot, which CinC-2021's Georgia headers have (`E07500.mat 12 500 5000`); it drops non-ASCII characters, so a gain in
-uV spelled with a micro sign reads as volts; it skips what it does not understand, so a damaged unit becomes mV; and it
-opens paths through fsspec, which follows URLs. Here wfdb is handed bytes and sees no path. A header's comment
-lines hold names and diagnoses: they are dropped unread, and no message quotes them.
+`wfdb_header.py` parses the header, and wfdb decodes the samples of all uncompressed formats. `wfdb.rdrecord` is not
+called, for four reasons: it refuses record names with a dot, which CinC-2021's Georgia headers have (`E07500.mat 12 500
+5000`); it drops non-ASCII characters, so a gain in uV spelled with a micro sign reads as volts; it skips what it does
+not understand, so a damaged unit becomes mV; and it opens paths through fsspec, which follows URLs. Here wfdb is handed
+bytes and sees no path.
 """
 
-import math
 import os
-import re
-from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from wfdb.io import _signal as wfdb_signal  # wfdb's decoders of sample formats have no public name
 
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.quotable_unit import QUOTABLE_UNIT
 from keras_ecg_mae.recordings.recording import Recording
+from keras_ecg_mae.recordings.wfdb_header import Header, Signal, parse_header, read_header
 
-# More is no header: the largest of PhysioNet's are some kB.
-LARGEST_HEADER_BYTES = 1 << 20
 # Twelve leads at 1000 Hz for 46 minutes: 256 MiB of float64. Longer (Holter) records need cutting beforehand.
 LARGEST_RECORD_SAMPLES = 1 << 25
-
-MILLIVOLTS_PER = {"mv": 1.0, "uv": 1e-3, "\N{MICRO SIGN}v": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "v": 1e3}
-
-# The header's grammar. Whole numbers stop at 18 digits, which int64 holds. No part between two `\s+` may match nothing:
-# a line of a million spaces would then take minutes.
-RECORD_LINE = re.compile(
-    r"""(?P<name>\S+?) (/(?P<segments>[0-9]{1,18}))?
-    \s+ (?P<signals>[0-9]{1,18})
-    (\s+ (?P<rate>[0-9.eE+-]+) (/\S*)?
-        (\s+ (?P<samples>[0-9]{1,18}) (\s .*)?)?   # what follows is the time and date of recording: not read
-    )?""",
-    re.VERBOSE,
-)
-SIGNAL_LINE = re.compile(
-    r"""(?P<file>\S+)
-    \s+ (?P<format>[0-9]{1,4}) (x(?P<samples_per_frame>[0-9]{1,18}))?
-        (:(?P<skew>[0-9]{1,18}))? (\+(?P<offset>[0-9]{1,18}))?
-    \s+ (?P<gain>[0-9.eE+-]+) (\((?P<baseline>-?[0-9]{1,18})\))? (/(?P<unit>\S+))?
-    (\s+ [0-9]{1,18} (\s+ (?P<zero>-?[0-9]{1,18}) (\s+ (?P<first>-?[0-9]{1,18})
-        (\s+ -?[0-9]{1,18} (\s+ -?[0-9]{1,18})?)?)?)?)?
-    (\s+ (?P<lead>\S .*))?""",
-    re.VERBOSE,
-)
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One signal line of a header: where the samples lie and what they mean."""
-
-    file: str
-    format: str
-    samples_per_frame: int
-    skew: int
-    offset: int
-    gain: float
-    baseline: int
-    first: int
-    millivolts_per_unit: float
-    lead: str
-
-
-@dataclass(frozen=True)
-class Header:
-    """A header's record line and signal lines; `frames` is None where it leaves the length to the file's size."""
-
-    rate_hz: float
-    frames: int | None
-    signals: tuple[Signal, ...]
+CHECKSUMS = 1 << 16  # of 16 bits, written as signed or unsigned numbers
 
 
 def is_wfdb(path: str) -> bool:
@@ -99,14 +46,20 @@ def read_wfdb(path: str) -> Recording:
     folder = os.path.dirname(header_path)
     rows: list[np.ndarray] = []
     for name, group in groupby(header.signals, key=lambda signal: signal.file):
-        rows += decode_file(path, os.path.join(folder, name), header, tuple(group))
+        file = os.path.join(folder, name)
+        check_place(path, file, header_path)
+        rows += decode_file(path, file, header, tuple(group))
     if len({row.size for row in rows}) > 1:
         raise RecordingError(path, "malformed", "Expected all leads to have one length. Received several.")
+    if header.frames is not None:
+        check_sums(path, header, rows)
+    with np.errstate(over="ignore"):  # a gain of 1e-300 gives infinity, which conforming refuses
+        ecg_mv = np.stack([millivolts(row, signal) for row, signal in zip(rows, header.signals, strict=True)])
     return Recording(
         path=path,
         leads=tuple(signal.lead for signal in header.signals),
         sampling_rate_hz=header.rate_hz * header.signals[0].samples_per_frame,
-        ecg_mv=np.stack([millivolts(row, signal) for row, signal in zip(rows, header.signals, strict=True)]),
+        ecg_mv=ecg_mv,
         format="wfdb",
     )
 
@@ -120,107 +73,19 @@ def header_file(path: str) -> str | None:
     return next((name for name in candidates if os.path.isfile(name)), None)
 
 
-def read_header(path: str, header_path: str) -> list[str]:
-    """The header's lines without comments and empty ones."""
-    try:
-        with open(header_path, "rb") as file:
-            content = file.read(LARGEST_HEADER_BYTES + 1)
-    except OSError as error:
-        raise RecordingError(path, "missing", f"Expected a readable header. Received {error.strerror}.") from error
-    if len(content) > LARGEST_HEADER_BYTES:
-        raise RecordingError(path, "malformed", "Expected a header of at most 1 MiB. Received a larger one.")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
-    return [line for line in lines if line and not line.startswith("#")]
+def check_place(path: str, file: str, header_path: str) -> None:
+    """Raises `RecordingError` `outside_root` where a sample file is a link that leads out of the header's folder.
 
-
-def parse_header(path: str, lines: list[str]) -> Header:
-    """The header's meaning. The record's name in it is not used, which is what lets Georgia's headers through."""
-    match = RECORD_LINE.fullmatch(lines[0]) if lines else None
-    if match is None:
-        raise RecordingError(
-            path, "malformed", "Expected the header to begin: name, signals, rate, samples. Received something else."
-        )
-    if match["segments"]:
-        raise RecordingError(
-            path, "unknown_format", f"Expected a record of one segment. Received {match['segments']} segments."
-        )
-    if int(match["signals"]) == 0 or int(match["signals"]) != len(lines) - 1:
-        raise RecordingError(
-            path,
-            "malformed",
-            f"Expected as many signal lines as the header promises, at least one. "
-            f"Received {len(lines) - 1} lines and a promise of {int(match['signals'])}.",
-        )
-    rate_hz = number(match["rate"])
-    # header(5) lets a reader assume 250 Hz where none is stated; a recording of unknown rate is refused instead.
-    if rate_hz is None or not 0 < rate_hz < math.inf:
-        received = (match["rate"] or "none")[:24]
-        raise RecordingError(path, "sampling_rate", f"Expected a positive sampling rate in Hz. Received {received}.")
-    signals = tuple(parse_signal(path, index, line) for index, line in enumerate(lines[1:], start=1))
-    if len({signal.samples_per_frame for signal in signals}) > 1:
-        raise RecordingError(path, "unknown_format", "Expected one sampling rate for all leads. Received several.")
-    if len([file for file, _ in groupby(signals, key=lambda signal: signal.file)]) > len({s.file for s in signals}):
-        raise RecordingError(
-            path, "malformed", "Expected the signals of one file to stand together in the header. Received them apart."
-        )
-    return Header(rate_hz=rate_hz, frames=int(match["samples"] or 0) or None, signals=signals)
-
-
-def parse_signal(path: str, index: int, line: str) -> Signal:
-    """The meaning of signal line `index`, counted from 1."""
-    match = SIGNAL_LINE.fullmatch(line)
-    if match is None:
-        raise RecordingError(
-            path,
-            "malformed",
-            f"Expected signal line {index}: file, format, gain/unit, numbers, lead. Received another.",
-        )
-    name = match["file"]
-    if name in ("..", ".") or any(character in name for character in "/\\:\0"):
-        raise RecordingError(
-            path, "outside_root", f"Expected signal {index} in a file beside the header. Received another place."
-        )
-    if match["format"] not in wfdb_signal.DATA_LOAD_TYPES:
-        raise RecordingError(
-            path,
-            "unknown_format",
-            f"Expected signal {index} in one of WFDB's uncompressed formats, "
-            f"{', '.join(wfdb_signal.DATA_LOAD_TYPES)}. Received {match['format']}.",
-        )
-    gain = number(match["gain"])
-    if gain is None or gain == 0 or not math.isfinite(gain):
-        # header(5) lets a reader assume 200 units a millivolt here, and calls such a signal uncalibrated.
-        raise RecordingError(path, "unit", f"Expected a gain for signal {index}. Received an uncalibrated signal.")
-    unit = match["unit"] or "mV"  # header(5): a gain without a unit is one for millivolts
-    if unit.lower() not in MILLIVOLTS_PER:
-        received = unit if QUOTABLE_UNIT.fullmatch(unit) else "none of them"
-        raise RecordingError(path, "unit", f"Expected signal {index} in mV, uV or V. Received {received}.")
-    if match["lead"] is None:
-        raise RecordingError(path, "leads", f"Expected signal {index} to name its lead. Received no name.")
-    return Signal(
-        file=name,
-        format=match["format"],
-        samples_per_frame=int(match["samples_per_frame"] or 1),
-        skew=int(match["skew"] or 0),
-        offset=int(match["offset"] or 0),
-        gain=gain,
-        baseline=int(match["baseline"] or match["zero"] or 0),
-        first=int(match["first"] or 0),
-        millivolts_per_unit=MILLIVOLTS_PER[unit.lower()],
-        lead=match["lead"],
-    )
-
-
-def number(text: str | None) -> float | None:
-    """The number that `text` spells, None where it spells none."""
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
+    A record's own `.dat` or `.mat` may be one: whoever names the record sees these names. Any other name stands in the
+    header alone, where an outsider may have put it.
+    """
+    stem = os.path.splitext(header_path)[0]
+    if os.path.islink(file) and file not in (stem + ".dat", stem + ".mat"):
+        places = os.path.realpath(os.path.dirname(header_path)), os.path.dirname(os.path.realpath(header_path))
+        if os.path.dirname(os.path.realpath(file)) not in places:
+            raise RecordingError(
+                path, "outside_root", "Expected sample files beside the header. Received a link to another place."
+            )
 
 
 def decode_file(path: str, file: str, header: Header, signals: tuple[Signal, ...]) -> list[np.ndarray]:
@@ -291,10 +156,28 @@ def stored_frames(path: str, header: Header, stored_bytes: int, signals: tuple[S
     return promised
 
 
+def check_sums(path: str, header: Header, rows: list[np.ndarray]) -> None:
+    """Raises `RecordingError` `malformed` where a lead's samples are not those that its checksum was made of.
+
+    header(5): the sum of all samples, of which 16 bits are kept; it holds where all of a known length was read, and may
+    be 0 where it was not taken. Samples that a skew moves past the end are not read.
+    """
+    for number, (row, signal) in enumerate(zip(rows, header.signals, strict=True), start=1):
+        if signal.checksum and not signal.skew:
+            # Running over at 32 bits, which is fast, changes nothing at 16.
+            read, promised = int(row.sum(dtype=np.int32)) % CHECKSUMS, signal.checksum % CHECKSUMS
+            if read != promised:
+                raise RecordingError(
+                    path,
+                    "malformed",
+                    f"Expected signal {number} ({signal.lead}) to have the header's checksum, {promised}. "
+                    f"Received samples of {read}: another file's, or damaged.",
+                )
+
+
 def millivolts(digital: np.ndarray, signal: Signal) -> np.ndarray:
     """Digital samples to physical ones, float64; the format's 'invalid' value becomes NaN."""
-    with np.errstate(over="ignore"):  # a gain of 1e-300 gives infinity, which conforming refuses
-        physical = (digital.astype(np.float64) - signal.baseline) / signal.gain * signal.millivolts_per_unit
+    physical = (digital.astype(np.float64) - signal.baseline) / signal.gain * signal.millivolts_per_unit
     invalid = wfdb_signal.INVALID_SAMPLE_VALUE[signal.format]
     if invalid is not None:
         physical[digital == invalid] = np.nan

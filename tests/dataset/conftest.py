@@ -106,6 +106,20 @@ def noisy(tmp_path: Path) -> Hospital:
     return Hospital(tmp_path / "files", tmp_path / "noisy.csv", {})
 
 
+@pytest.fixture
+def arrays(tmp_path: Path) -> Hospital:
+    """`a.npy` to `d.npy`, in uV, the folder's `signal.json`, and `b.json` for one of them."""
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    for seed, name in enumerate("abcd"):
+        np.save(folder / name, np.random.default_rng(seed).integers(-500, 500, (12, spec.SAMPLES), dtype=np.int16))
+    said = {"sampling_rate_hz": 500, "unit": "uV", "leads": spec.LEADS}
+    (folder / "signal.json").write_text(json.dumps(said))
+    (folder / "b.json").write_text(json.dumps({"unit": "uV"}))
+    (tmp_path / "arrays.csv").write_text("path,patient_id\n" + "".join(f"{name}.npy,{name}\n" for name in "abcd"))
+    return Hospital(folder, tmp_path / "arrays.csv", {})
+
+
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     """44 recordings of 22 patients in the institutions north, south and east, four of them bad."""

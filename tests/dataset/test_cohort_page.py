@@ -104,6 +104,20 @@ def test_the_page_needs_nothing_and_runs_nothing() -> None:
     assert "Positive" not in text
 
 
+@pytest.mark.parametrize(
+    ("table", "without"),
+    [("path,patient_id\na,p\nb,p\n", 0), ("path,patient_id\na,p\nb,\nc,?\n", 2), ("path\na\nb\n", 2)],
+)
+def test_the_page_says_of_whom_the_split_cannot_be_right(tmp_path: Path, table: str, without: int) -> None:
+    (tmp_path / "ecgs.csv").write_text(table)
+    split_table(Cohort(labels=str(tmp_path / "ecgs.csv"), output=str(tmp_path / "dataset"), table_only=True))
+    text = (tmp_path / "dataset/cohort.html").read_text()
+    assert (f"Of {without} ECGs the table names no patient: each counts as a patient of its own" in text) == bool(
+        without
+    )
+    assert json.loads((tmp_path / "dataset/cohort.json").read_text())["table"]["without_patient_id"] == without
+
+
 @pytest.fixture
 def messy(hospital: Hospital, write_table: Callable[[Rows], Path], tmp_path: Path) -> Cohort:
     """The hospital's table with rows of which something is wrong."""
@@ -161,7 +175,7 @@ def test_table_only_lists_them_too(messy: Cohort, capsys: pytest.CaptureFixture[
     shown = Page(Path(f"{cohort.output}/cohort.html").read_text()).tables
     assert {row[0] for row in shown["Left out"][1:]} == set(described.rejected)
     # What it left gives way to another table's, and to the dataset.
-    Path(cohort.labels).write_text("path\na\n")
+    Path(cohort.labels).write_text("path,patient_id\na,p\n")
     split_table(cohort)
     assert not Path(f"{cohort.output}/table_problems.csv").exists()
     assert Path(f"{cohort.output}/rejected.csv").read_text() == "file,reason,detail\n"

@@ -123,6 +123,35 @@ def test_two_tables(read: Tables) -> None:
     ]
 
 
+def test_an_ecg_without_a_patient_takes_nobodys_echocardiogram(read: Tables) -> None:
+    ecgs = "path,record_id,patient_id,ecg_date\nr1,1,,2020-01-10\nr2,8,unknown,2020-01-10\nr3,9,2,2020-01-10\n"
+    table = read(ecgs, f"{ECHOES}unknown,2020-01-10,20,Dr Doe\n")
+    np.testing.assert_array_equal(table.rows["lvef"], [np.nan, np.nan, 55])
+    assert table.summary["pairing"]["without_echo"] == 2
+
+
+def test_ids_that_may_be_one_patients_in_both_tables(read: Tables) -> None:
+    table = read(ECGS.replace(",1,", ",001,").replace(",3,", ",0002.0,"), ECHOES)
+    found = {(problem.table, problem.column, problem.first_row): problem for problem in table.problems.counts()}
+    assert set(found) == {("labels", "patient_id", 2), ("labels", "patient_id", 4), ("labels", "", 7)}
+    between = found["labels", "patient_id", 2]
+    assert (between.rows, between.consequence) == (3, "taken as different patients")
+    assert "--echoes" in between.problem
+    within = read(ECGS, f"{ECHOES}04,2020-01-10,60,Dr Doe\n").problems.counts()
+    assert [
+        (problem.table, problem.rows, problem.first_row) for problem in within if problem.column == "patient_id"
+    ] == [
+        ("echoes", 2, 7),
+        ("labels", 1, 7),
+    ]
+
+
+def test_rounded_ids_in_either_table_end_it(read: Tables) -> None:
+    for ecgs, echoes in ((ECGS.replace(",2,", ",1.2E+11,"), ECHOES), (ECGS, ECHOES.replace("\n2,", "\n1.2E+11,"))):
+        with pytest.raises(DatasetError, match=r"in 2 of 6 rows .* a number that a spreadsheet has rounded"):
+            read(ecgs, echoes)
+
+
 def test_the_window(read: Tables) -> None:
     assert read(ECGS, ECHOES, echo_window_days=2).summary["pairing"]["paired"] == 3
     assert read(ECGS, ECHOES, echo_window_days=1).summary["pairing"]["paired"] == 1

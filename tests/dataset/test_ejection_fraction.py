@@ -31,6 +31,10 @@ SIGNS = {"<": "<", "<=": "<=", "=<": "<=", "≤": "<=", "≦": "<=", ">": ">", "
         ("35TO40", 37.5),
         ("35\u301c40", 37.5),
         ("35-35", 35.0),
+        ("EF 40", 40.0),
+        ("EF 40 %", 40.0),
+        ("LVEF 40%", 40.0),
+        ("lvef: 35-40", 37.5),
     ],
 )
 def test_numbers_and_ranges(text: str, expected: float) -> None:
@@ -63,7 +67,9 @@ def test_ranges_can_be_refused() -> None:
         ("normal", "something else"),
         ("-35", "something else"),
         ("35-40-45", "something else"),
-        ("EF 35", "something else"),
+        ("RVEF 35", "something else"),
+        ("EF EF 35", "something else"),
+        ("55+", "something else"),
         ("1e1", "something else"),
         ("35 %%", "something else"),
         ("<", "something else"),

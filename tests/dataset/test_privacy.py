@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Numbers alone are not: where a number belongs, a message quotes it.
 PLANTED = ("Zyxomma^Quokka MRN-777311 1931-02-27 unfit to drive", "Quokka", "MRN-777311", "1931-02-27")
 TRACES = (b"zyxom", b"quokk", b"mrn-7", b"777311", b"1931-", b"unfit")
-PLACES = 12  # that are planted in, of each format
+FIRST, PLACES = 4, 12  # that are planted in, of each format: the first, where numbers stand, and some at random
 
 Slot = tuple[int, int]
 
@@ -186,7 +186,7 @@ def plant(form: Format, data: Path, recordings: Path, name: str) -> list[str]:
         (recordings / Path(form.beside).name).write_bytes((data / form.beside).read_bytes())
     slots = list(form.slots(content))
     versions = [content]
-    for start, end in sorted(random.Random(0).sample(slots, min(PLACES, len(slots)))):
+    for start, end in sorted({*slots[:FIRST], *random.Random(0).sample(slots, min(PLACES, len(slots)))}):
         for text in map(str.encode, PLANTED):
             filling = text[: end - start].ljust(end - start) if form.fixed else text
             versions.append(content[:start] + filling + content[end:])

@@ -28,7 +28,7 @@ def kept(table: Table) -> list[str]:
     return list(table.rows["path"])
 
 
-OTHER = {"path": "z", "record_id": "z"}
+OTHER = {"path": "z", "record_id": "z", "patient_id": "z"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from keras_ecg_mae import spec
 from keras_ecg_mae.config import Cohort, Quality
 from keras_ecg_mae.dataset import prepare, read_manifest
 from keras_ecg_mae.dataset.shard import RemovalTask, ShardTask, remove_recordings, write_shard
@@ -213,6 +215,72 @@ def test_a_shard_that_was_cut_off_since_is_written_again(
         shard.truncate(1000)
     prepare(cohort("dataset"))
     assert contents(tmp_path / "dataset") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "again"),
+    [
+        ("signal.json", {"sampling_rate_hz": 500, "unit": "uV", "leads": spec.LEADS[::-1]}, 4),
+        ("b.json", {"leads": spec.LEADS[::-1]}, 1),
+        ("b.json", None, 1),
+        ("c.npy.json", {"sampling_rate_hz": 1000}, 1),
+        ("e.json", {"sampling_rate_hz": 1000}, 0),
+    ],
+)
+def test_sidecars_that_change_meanwhile_count_for_all_recordings_or_none(
+    arrays: Hospital,
+    tmp_path: Path,
+    secret: str,
+    contents: Contents,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    said: dict[str, object] | None,
+    again: int,
+) -> None:
+    def cohort(output: str) -> Cohort:
+        return arrays.cohort(tmp_path / output, patient_key_file=secret, workers=1, records_per_shard=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_ecg_mae.dataset.writing.find_duplicates", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(cohort("dataset"))
+    shards = {path: path.stat().st_ino for path in (tmp_path / "dataset").rglob("*.tfrecord")}
+    if said is None:
+        (arrays.recordings / name).unlink()
+    else:
+        (arrays.recordings / name).write_text(json.dumps(said))
+    prepare(cohort("dataset"))
+    prepare(cohort("whole"))
+    assert contents(tmp_path / "dataset") == contents(tmp_path / "whole")
+    assert sum(path.stat().st_ino != inode for path, inode in shards.items()) == again
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_shard_that_was_damaged_since_is_written_again(
+    cohort: Callable[..., Cohort],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    contents: Contents,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepare(cohort("whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_ecg_mae.dataset.writing.find_duplicates", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(cohort("dataset"))
+    shard = next((tmp_path / "dataset").glob("*/*.tfrecord"))
+    damaged = bytearray(shard.read_bytes())
+    damaged[5000:9000] = bytes(4000)
+    shard.write_bytes(damaged)
+    caplog.set_level("INFO")
+    prepare(cohort("dataset"))
+    assert contents(tmp_path / "dataset") == contents(tmp_path / "whole")
+    total = len(list((tmp_path / "dataset").glob("*/*.tfrecord")))
+    assert f"{shard} is written again: it is damaged" in caplog.text
+    assert f"{total - 1} of {total} shards were finished and are as they were written" in caplog.text
 
 
 def test_a_damaged_shard_is_not_copied(

@@ -98,7 +98,7 @@ ROWS = st.lists(
 @given(ROWS)
 def test_a_table_reads_the_same_in_every_format(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("formats")
-    for name, delimiter in (("comma", ","), ("tab", "\t"), ("semicolon", ";")):
+    for name, delimiter in (("comma", ","), ("tab", "\t"), ("semicolon", ";"), ("bar", "|")):
         with open(folder / name, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=delimiter)
             # A whole number without a point, as spreadsheets and databases write it.
@@ -113,7 +113,7 @@ def test_a_table_reads_the_same_in_every_format(tmp_path_factory: pytest.TempPat
     expected = cells(read(folder / "comma"))
     assert [row[1] for row in expected] == [row[0].strip() for row in rows]
     assert [float(row[2]) if row[2] else None for row in expected] == [row[1] for row in rows]
-    for name in ("tab", "semicolon", "excel", "parquet"):
+    for name in ("tab", "semicolon", "bar", "excel", "parquet"):
         assert cells(read(folder / name)) == expected, name
 
 
@@ -157,6 +157,15 @@ def test_rows_are_numbered_as_they_stand(tmp_path: Path) -> None:
     assert cells(file) == [["4", "a", "x\ny\nz"], ["7", "b", ""], ["8", "c", 'd " e']]
     path = write_excel(tmp_path / "table", [[], ["Export of the ward"], [], ["a"]])
     assert cells(read(path, ("Export of the ward",))) == [["4", "a"]]
+
+
+@pytest.mark.parametrize(("line", "delimiter"), [("sep=;\n", ";"), ("SEP=|\r\n", "|"), ("sep=\t\n", "\t")])
+def test_the_delimiter_that_the_first_line_states(tmp_path: Path, line: str, delimiter: str) -> None:
+    header, row = delimiter.join(["path", "one, two, three, four", "lvef"]), delimiter.join(["a", "", "30"])
+    (tmp_path / "table.csv").write_bytes(f"{line}{header}\n{row}\n".encode())
+    file = read(tmp_path / "table.csv")
+    assert file.header == ("path", "one, two, three, four", "lvef")
+    assert cells(file) == [["3", "a", "30"]]
 
 
 def test_rows_with_more_cells_than_the_header_are_told(tmp_path: Path) -> None:

@@ -173,6 +173,19 @@ def test_paths_that_leave_the_recordings_are_rejected(
     assert manifest.rejected == {"outside_root": 1}
 
 
+@pytest.mark.parametrize(("name", "refused"), [("signal.json", 4), ("b.json", 1), ("c.npy.json", 1)])
+def test_sidecars_that_leave_the_recordings(arrays: Hospital, tmp_path: Path, name: str, refused: int) -> None:
+    (tmp_path / "said.json").write_text('{"sampling_rate_hz": 500}')
+    sidecar = arrays.recordings / name
+    sidecar.unlink(missing_ok=True)
+    sidecar.symlink_to(tmp_path / "said.json")
+    if refused == 4:
+        with pytest.raises(DatasetError, match=r"all 4 were rejected \(outside_root 4\)"):
+            prepare(arrays.cohort(tmp_path / "dataset"))
+    else:
+        assert prepare(arrays.cohort(tmp_path / "dataset")).rejected == {"outside_root": 1}
+
+
 def test_settings_that_are_missing(hospital: Hospital, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Expected --output to be given\. Received ''"):
         prepare(type(hospital.cohort(tmp_path))(recordings=str(hospital.recordings), labels=str(hospital.labels)))

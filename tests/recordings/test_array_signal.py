@@ -50,6 +50,15 @@ def test_a_sidecar_says_what_the_array_does_not(tmp_path: Path, name: str) -> No
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
+def test_a_sidecar_may_use_the_names_that_files_use(tmp_path: Path) -> None:
+    names = {"fs": 500, "Units": "millivolts", "lead_names": list(spec.LEADS), "channels": 12, "gain": None}
+    path = npy(tmp_path, sidecar=names)
+    recording = open_recording(path)
+    assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+    assert refusal(npy(tmp_path, sidecar=names | {"sampling_rate_hz": 250})).code == "sampling_rate"
+
+
 def test_the_nearest_sidecar_says_it(tmp_path: Path) -> None:
     path = npy(tmp_path, sidecar=SIDECAR, name="signal.json")
     (tmp_path / "ecg.json").write_text('{"sampling_rate_hz": 250}')
@@ -182,6 +191,15 @@ def test_where_it_does_not_tell(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert str(shape[0]) in error.detail
 
 
+def test_axes_of_length_one(tmp_path: Path) -> None:
+    many = np.stack([ECG_MV, 2 * ECG_MV])
+    for array in (many[:, None].transpose(0, 1, 3, 2), many[:, None], many[..., None], many[:, None, :, None]):
+        np.testing.assert_array_equal(open_recording(f"{npy(tmp_path, array)}#1", SAID).ecg_mv, 2 * ECG_MV)
+    for array in (ECG_MV[None, None], ECG_MV.T[None, None], ECG_MV[:, None, :, None]):
+        np.testing.assert_array_equal(open_recording(npy(tmp_path, array), SAID).ecg_mv, ECG_MV)
+    assert refusal(npy(tmp_path, many[:, None])).code == "missing"
+
+
 @pytest.mark.parametrize("shape", [(), (12, 0), (0, 12), (2, 2, 2, 2)])
 def test_shapes_of_no_recording(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert refusal(npy(tmp_path, np.ones(shape)), SAID).code in ("unknown_format", "truncated")
@@ -215,6 +233,35 @@ def test_a_gain_beside_a_unit(tmp_path: Path) -> None:
     assert refusal(npy(tmp_path, ECG_MV, {"baseline": 5}), SAID).code == "unit"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("gain", 200.0), ("adc_gain", 200), ("scale", 0.005), ("scale_factor", 5.0), ("Resolution", "5 uV")),
+        *(("uV_per_bit", 5), ("LSB", [5.0] * 12), ("offset", 512), ("add_offset", -3.5), ("dc offset", "none")),
+    ],
+)
+def test_a_gain_or_offset_that_may_be_meant_either_way(tmp_path: Path, name: str, value: Any) -> None:
+    """Units a millivolt or millivolts a unit, added or taken away: only its name says that it changes the samples."""
+    digital = (ECG_MV * 200).round().astype(np.int16)
+    said = {"fs": 500, "units": "uV", "leads": spec.LEADS}
+    item = "baseline" if "set" in name else "gain_per_mv"
+    path = npz(tmp_path, signal=digital, **said, **{name: value})
+    for error in (refusal(path), refusal(npy(tmp_path, digital, SIDECAR | {"unit": "uV", name: value}))):
+        assert error.code == "unit"
+        for word in (item, "NAME.json", name.lower().replace("_", "").replace(" ", "")):
+            assert word in error.detail
+    # The sidecar has the last word, over the unit too, of whatever it is.
+    (tmp_path / "ecg.json").write_text(json.dumps({"gain_per_mv": 200, "baseline": 0}))
+    np.testing.assert_array_equal(open_recording(path).ecg_mv, digital / 200)
+    (tmp_path / "ecg.json").unlink()
+    # Fractions are in their unit already; and what changes nothing may be meant as it likes.
+    np.testing.assert_array_equal(
+        open_recording(npz(tmp_path, signal=ECG_MV, **said, **{name: value})).ecg_mv, ECG_MV / 1000
+    )
+    neutral = npz(tmp_path, signal=digital, **said, **{name: 0 if "set" in name else 1})
+    np.testing.assert_array_equal(open_recording(neutral).ecg_mv, digital / 1000)
+
+
 def test_a_unit_for_each_lead(tmp_path: Path) -> None:
     path = npy(tmp_path, ECG_MV, {"unit": ["mV"] * 6 + ["uV"] * 6})
     np.testing.assert_allclose(open_recording(path, SAID).ecg_mv[6:], ECG_MV[6:] / 1000)
@@ -245,8 +292,18 @@ def test_one_record_of_many(tmp_path: Path) -> None:
     many = np.stack([ECG_MV * factor for factor in (1, 2, 3)])
     path = npy(tmp_path, many.transpose(0, 2, 1))
     assert open_recording(f"{path}#2", SAID).path == f"{path}#2"
-    np.testing.assert_array_equal(open_recording(f"{path}#2", SAID).ecg_mv, many[2])
-    for name in (f"{path}#3", f"{path}#-1", f"{path}#", f"{path}#two", f"{path}#{'9' * 30}", str(path)):
+    for name in ("2", "2.0"):
+        np.testing.assert_array_equal(open_recording(f"{path}#{name}", SAID).ecg_mv, many[2])
+    for name in (
+        f"{path}#3",
+        f"{path}#2.5",
+        f"{path}#1e0",
+        f"{path}#-1",
+        f"{path}#",
+        f"{path}#two",
+        f"{path}#{'9' * 30}",
+        str(path),
+    ):
         error = refusal(name, SAID)
         assert error.code == "missing"
         assert "3 recordings" in error.detail
@@ -259,6 +316,8 @@ def test_a_record_of_many_by_its_id(tmp_path: Path) -> None:
     many = np.stack([ECG_MV * factor for factor in (1, 2, 3)])
     for ids, record_id in (
         ([11, 22, 1], "22"),
+        ([11, 22, 1], "22.0"),
+        ([11, 22, 1], "22."),
         ([0.0, 1.0, 7.0], "1"),
         (["a b", "b#1", "c"], "b#1"),
         ([1, -5, 2], "-5"),

@@ -112,6 +112,12 @@ def test_a_full_disclosure_is_read_in_the_order_that_einthoven_allows(tmp_path: 
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
 
 
+@pytest.mark.parametrize("unit", ["uVperLSB", "\N{MICRO SIGN}VperLsb"])
+def test_other_spellings_of_units(tmp_path: Path, unit: str) -> None:
+    text = DOCUMENT.replace("uVperLsb", unit).replace('units="Hz"', 'units="HZ"')
+    np.testing.assert_allclose(read_cardiosoft_xml(written(tmp_path, text)).ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
+
+
 def changed(pattern: str, replacement: str, text: str = DOCUMENT) -> str:
     before, begin, after = text.partition("<StripData>" if "<StripData>" in text else "<FullDisclosure>")
     after, changes = re.subn(pattern, replacement, after, count=1, flags=re.DOTALL)
@@ -133,6 +139,7 @@ INTERLEAVED = document(disclosure(DIGITAL.T.ravel()))
         *((changed('units="Hz">500', f'units="Hz">{rate}'), "sampling_rate") for rate in ("", "0", "-500", "x")),
         (changed("<SampleRate.*?</SampleRate>", ""), "sampling_rate"),
         (changed("uVperLsb", "mVperLsb"), "unit"),
+        (changed("uVperLsb", "uVperLsbs"), "unit"),
         (changed("<Resolution.*?</Resolution>", ""), "unit"),
         *((changed('uVperLsb">5', f'uVperLsb">{resolution}'), "unit") for resolution in ("", "0", "-5", "4,88", "x")),
         (changed("<NumberOfLeads>12", "<NumberOfLeads>8"), "leads"),
@@ -163,6 +170,17 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     assert not re.search("Doe|Jane|12345678", str(caught.value))
 
 
+def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
+    text = changed('lead="III"', 'lead="DOE JANE"')
+    assert read_cardiosoft_xml(written(tmp_path, text)).leads == (*spec.LEADS[:2], "signal 3", *spec.LEADS[3:])
+    text = text.replace('DOE JANE">', 'DOE JANE">x')
+    with pytest.raises(RecordingError, match="lead signal 3") as caught:
+        read_cardiosoft_xml(written(tmp_path, text))
+    assert not re.search("(?i)Doe|Jane", str(caught.value))
+    text = INTERLEAVED.replace("V5,V6", "V5,DOE JANE")
+    assert read_cardiosoft_xml(written(tmp_path, text)).leads == (*spec.LEADS[:11], "signal 12")
+
+
 def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
     text = document(strip(DIGITAL * 1000, scale=scale(resolution="1e308")))
     assert np.isinf(read_cardiosoft_xml(written(tmp_path, text)).ecg_mv).any()
@@ -178,7 +196,7 @@ def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None
 )
 def test_round_trip(tmp_path: Path, resolution: float, rate_hz: float, leads: int, samples: int, seed: int) -> None:
     physical_uv = np.random.default_rng(seed).uniform(-32768, 32767, (leads, samples)) * resolution
-    names = tuple(f"V{row}" for row in range(leads))
+    names = (*spec.LEADS, "V7", "V8", "V9")[:leads]
     text = document(strip(np.round(physical_uv / resolution).astype(int), names, scale(str(rate_hz), repr(resolution))))
     recording = read_cardiosoft_xml(written(tmp_path, text))
     assert recording.sampling_rate_hz == rate_hz

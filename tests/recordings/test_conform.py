@@ -72,6 +72,10 @@ def test_leads_are_ordered_by_name_and_others_left_out(order: list[int]) -> None
         ("DI", "I"),
         ("DII", "II"),
         ("DIII", "III"),
+        ("D2", "II"),
+        ("ECG Lead AVR", "aVR"),
+        ("EKG:V1", "V1"),
+        ("C1", None),
         ("V10", None),
         ("MLII", None),
         ("-aVR", None),
@@ -81,6 +85,19 @@ def test_leads_are_ordered_by_name_and_others_left_out(order: list[int]) -> None
 )
 def test_spellings(spelling: str, lead: str | None) -> None:
     assert lead_name(spelling) == lead
+
+
+def test_chest_electrodes_as_iec_names_them() -> None:
+    ecg_mv = limb_and_chest_leads()
+    leads = ("D1", "D2", "D3", *spec.LEADS[3:6], "C1", "c2", "Lead C3", "ECG C4", "C5", "C6")
+    np.testing.assert_array_equal(conform(recording(ecg_mv, leads)), conform(recording(ecg_mv)))
+    # Five of them, some beside a V, and those of an electroencephalogram are others.
+    more_mv = np.vstack([ecg_mv, ecg_mv[:2]])
+    np.testing.assert_array_equal(conform(recording(more_mv, (*spec.LEADS, "C3", "C4"))), conform(recording(ecg_mv)))
+    for leads in ((*spec.LEADS[:6], *(f"C{n}" for n in range(1, 6)), "V6"), tuple(f"C{n}" for n in range(1, 13))):
+        with pytest.raises(RecordingError) as caught:
+            conform(recording(ecg_mv, leads))
+        assert caught.value.code == "leads"
 
 
 @given(kept=st.sets(st.sampled_from(range(6)), min_size=2, max_size=5))

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings import open_recording
+from keras_ecg_mae.recordings import Recording, open_recording
+from keras_ecg_mae.recordings.conform import lead_rows
 from keras_ecg_mae.recordings.csv_reader import is_csv, read_csv
 
 ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
@@ -70,9 +72,14 @@ def test_the_real_file_is_read_fast(shared: Path) -> None:
     assert min(took) < 0.15  # of 7500 samples
 
 
-@pytest.mark.parametrize(("delimiter", "decimal"), [(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ",")])
+@pytest.mark.parametrize(
+    ("delimiter", "decimal"),
+    [(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ","), ("|", "."), ("|", ","), ("   ", "."), (" ", ",")],
+)
 def test_delimiters_and_decimal_commas(tmp_path: Path, delimiter: str, decimal: str) -> None:
-    recording = open_recording(written(tmp_path, text_of(delimiter=delimiter, decimal=decimal)), MILLIVOLTS)
+    times = ("time(s)", np.arange(50) / 500)
+    path = written(tmp_path, text_of(delimiter=delimiter, decimal=decimal, times=times))
+    recording = open_recording(path, MILLIVOLTS)
     assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
@@ -96,6 +103,8 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str, line_end: str) -
         ("{}/uV", 1e-3),
         ("{} mV", 1),
         ("Lead {} [ millivolts ]", 1),
+        ("{} / UV", 1e-3),
+        ("{} in mV", 1),
         ('"{} (mV)"', 1),
         ("'{} (mV)'", 1),
         ("ECG {} (mv)", 1),
@@ -127,6 +136,51 @@ def test_a_row_of_units_as_rdsamp_writes_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
+def test_decimal_commas_in_quotes(tmp_path: Path) -> None:
+    rows = [",".join(f'"{value:.3f}"'.replace(".", ",") for value in row) for row in ECG_MV.T]
+    path = written(tmp_path, "\n".join([",".join(f'"{lead} (mV)"' for lead in spec.LEADS), *rows]))
+    np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
+
+
+@pytest.mark.parametrize("row", ['"1,234","-2,345"', "1,234;-2,345", "115;-2,345"])
+def test_commas_that_may_divide_thousands(tmp_path: Path, row: str) -> None:
+    divider = ";" if ";" in row else ","
+    path = written(tmp_path, "\n".join([f"I (uV){divider}II (uV)", *[row] * 20]))
+    error = refusal(path, Signal(sampling_rate_hz=500))
+    assert (error.code, "thousands" in error.detail) == ("malformed", True)
+    decimal = row.replace("2,345", "2,34")
+    path = written(tmp_path, "\n".join([f"I (uV){divider}II (uV)", *[row] * 20, decimal]))
+    assert open_recording(path, Signal(sampling_rate_hz=500)).ecg_mv[1, -1] == -2.34e-3
+
+
+def test_the_minus_of_typographers(tmp_path: Path) -> None:
+    path = written(tmp_path, text_of(delimiter=";", decimal=",").replace("-", "\N{MINUS SIGN}"))
+    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "unit"),
+    [
+        ("00:00:{:06.3f}", ""),
+        ("0:{:06.3f}", "hh:mm:ss.mmm"),
+        ("23:59:{:06.3f}", "(s)"),
+        ("2024-05-01 12:00:{:06.3f}", ""),
+        ("2024-05-01T12:00:{:09.6f}Z", ""),
+        ("2024-05-01 12:00:{:09.6f}+02:00", ""),
+    ],
+)
+def test_times_of_a_clock(tmp_path: Path, spelling: str, unit: str) -> None:
+    ecg_mv = np.random.default_rng(1).normal(size=(12, 720)).round(3)
+    lines = text_of(columns=ecg_mv, times=("Elapsed time", np.arange(720) / 360)).splitlines()
+    clock = [f"'{spelling.format(sample / 360)}'," + line.split(",", 1)[1] for sample, line in enumerate(lines[1:])]
+    units = [",".join([f"'{unit}'", *["'mV'"] * 12])] if unit else []
+    recording = open_recording(written(tmp_path, "\n".join([lines[0], *units, *clock])), MILLIVOLTS)
+    assert recording.sampling_rate_hz == 360
+    np.testing.assert_array_equal(recording.ecg_mv, ecg_mv)
+    clock[30:] = clock[31:]
+    assert refusal(written(tmp_path, "\n".join([lines[0], *units, *clock])), MILLIVOLTS).code == "sampling_rate"
+
+
 @pytest.mark.parametrize(
     ("name", "unit_s"),
     [
@@ -136,6 +190,8 @@ def test_a_row_of_units_as_rdsamp_writes_it(tmp_path: Path) -> None:
         ("time_ms", 1e-3),
         ("Time (ms)", 1e-3),
         ("seconds", 1),
+        ("t / s", 1),
+        ("Zeit in ms", 1e-3),
         ("ms", 1e-3),
     ],
 )
@@ -166,6 +222,24 @@ def test_file_and_sidecar_must_agree(tmp_path: Path) -> None:
     assert refusal(path).code == "sampling_rate"
 
 
+def test_columns_of_texts_are_left_out(tmp_path: Path) -> None:
+    first, *rows = text_of().splitlines()
+    rows = [f"2024-05-01,{row},{'N' if number == 20 else ''}" for number, row in enumerate(rows)]
+    path = written(tmp_path, "\n".join([f"Date,{first},beat", *rows]))
+    recording = open_recording(path, SAID)
+    assert (recording.leads, recording.sampling_rate_hz) == (spec.LEADS, 500)
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+    rows[30] = rows[30].replace(",", ",Jane Doe", 1)
+    error = refusal(written(tmp_path, "\n".join([f"Date,{first},beat", *rows])))
+    assert (error.code, "cell 2 of line 32." in error.detail) == ("malformed", True)
+    rows[30] = rows[31] + ",0.2"
+    error = refusal(written(tmp_path, "\n".join([f"Date,{first},beat", *rows])))
+    assert (error.code, "16 in line 32." in error.detail) == ("malformed", True)
+    # Numbers without a name in front of all, which would move the leads.
+    error = refusal(written(tmp_path, "\n".join([f"{first},beat", *(row.replace("N", "") + "1" for row in rows[:30])])))
+    assert (error.code, "15 in line 2." in error.detail) == ("malformed", True)
+
+
 def test_columns_that_are_no_leads_are_left_out(tmp_path: Path) -> None:
     for extra in ("", "index", "sample", "Unnamed: 0", "Jane Doe", "heart_rate"):
         path = written(tmp_path, text_of((extra, *spec.LEADS), np.vstack([np.arange(50), ECG_MV]), times=None))
@@ -192,6 +266,21 @@ def test_no_names(tmp_path: Path) -> None:
     assert refusal(path, Signal(sampling_rate_hz=500, unit="mV", leads=spec.LEADS[:11])).code == "leads"
 
 
+def test_a_row_a_lead_below_numbers(tmp_path: Path) -> None:
+    """As pandas writes a table with an index of leads; and what is wrong in it."""
+    rows = [",".join([lead, *(f"{value:.3f}" for value in row)]) for lead, row in zip(spec.LEADS, ECG_MV, strict=True)]
+    text = "\n".join([",".join(["", *map(str, range(50))]), *rows])
+    recording = open_recording(written(tmp_path, text), SAID)
+    assert recording.leads == spec.LEADS
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+    error = refusal(written(tmp_path, text.rsplit(",", 1)[0] + ",NA"))
+    assert (error.code, "cell 51 of line 13." in error.detail) == ("malformed", True)
+    for cut in ("III", "III,", f"III{',' * 49}"):
+        lines = text.split("\n")
+        lines[3] = cut
+        assert refusal(written(tmp_path, "\n".join(lines))).code == "malformed"
+
+
 def test_a_row_a_lead(tmp_path: Path) -> None:
     ecg_mv = np.random.default_rng(1).normal(size=(12, 5000)).round(3)
     rows = [(f"{lead} (mV)", *(f"{value:.3f}" for value in row)) for lead, row in zip(spec.LEADS, ecg_mv, strict=True)]
@@ -207,15 +296,128 @@ def test_empty_cells_are_missing_samples(tmp_path: Path) -> None:
     lines = text_of(times=None).splitlines()
     cells = [line.split(",") for line in lines]
     cells[1][0] = cells[2][5] = cells[3][5] = cells[3][6] = cells[4][11] = ""
-    for end in ("", ","):
+    for end in ("", ",", ",\r"):
         recording = open_recording(written(tmp_path, "\n".join(",".join(row) + end for row in cells)), SAID)
         missing = np.argwhere(np.isnan(recording.ecg_mv)).tolist()
         assert missing == [[0, 0], [5, 1], [5, 2], [6, 2], [11, 3]]
 
 
 def test_comments_and_empty_lines_before_the_table(tmp_path: Path) -> None:
-    path = written(tmp_path, f"# Jane Doe, 1950\n\n{text_of()}\n\n")
+    path = written(tmp_path, f"# Jane Doe, 1950\n\n{text_of()}\n\n".replace("V6\n", "V6\n# Jane Doe, 1950\n"))
     np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+
+
+@pytest.mark.parametrize(
+    "before", ["Patient:;MUSTERMANN\nRecorded;12:00:00\n\n", "sep=;\n", '"Jane Doe";1950\nHeart rate;71\nQT, QTc;400\n']
+)
+def test_lines_above_the_names(tmp_path: Path, before: str) -> None:
+    path = written(tmp_path, before + text_of(delimiter=";", decimal=","))
+    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+
+
+def test_blank_lines_between_rows(tmp_path: Path) -> None:
+    path = written(tmp_path, text_of().replace("\n", "\n\n\n"))
+    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+
+
+def test_names_in_a_comment_as_savetxt_writes_them(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "ecg.csv", ECG_MV[::-1].T, delimiter=",", header=",".join(spec.LEADS[::-1]))
+    recording = open_recording(tmp_path / "ecg.csv", SAID)
+    assert recording.leads == spec.LEADS[::-1]
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV[::-1])
+    np.savetxt(tmp_path / "ecg.csv", ECG_MV.T, header=" ".join(spec.LEADS), comments="% ")
+    np.testing.assert_array_equal(open_recording(tmp_path / "ecg.csv", SAID).ecg_mv, ECG_MV)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "# fs=250\n# unit=uV\n",
+        "Sampling Rate (Hz);250\nUnits;microvolts\nGain;10 mm/mV\nLeads;12\n",
+        '"Sample rate","250 hertz"\n"Unit","\N{MICRO SIGN}V"\n"Resolution","1"\n',
+    ],
+)
+def test_what_is_said_above_the_names(tmp_path: Path, before: str) -> None:
+    whole = (ECG_MV * 1000).round()
+    recording = open_recording(written(tmp_path, before + text_of(columns=whole, times=None)), SAID)
+    assert recording.sampling_rate_hz == 250
+    np.testing.assert_array_equal(recording.ecg_mv, whole / 1000)
+    # It must agree with the columns, and a gain of a number is one.
+    assert refusal(written(tmp_path, before + text_of())).code == "sampling_rate"
+    names = tuple(f"{lead} (mV)" for lead in spec.LEADS)
+    assert refusal(written(tmp_path, before + text_of(names, times=None))).code == "unit"
+    assert refusal(written(tmp_path, "# Gain: 200\n" + before + text_of(columns=whole, times=None))).code == "unit"
+
+
+def test_a_row_of_units_in_brackets(tmp_path: Path) -> None:
+    lines = text_of(times=("time", np.arange(50.0) * 2)).splitlines()
+    for bracket in ("({})", "[{}]"):
+        units = ",".join([bracket.format("ms"), *[bracket.format("uV")] * 12])
+        recording = open_recording(written(tmp_path, "\n".join([lines[0], units, *lines[1:]])))
+        assert recording.sampling_rate_hz == 500
+        np.testing.assert_allclose(recording.ecg_mv, ECG_MV / 1000, rtol=1e-12)
+
+
+def test_names_of_other_countries(tmp_path: Path) -> None:
+    names = ("D1", "D2", "D3", *spec.LEADS[3:6], *(f"C{number}" for number in range(1, 7)))
+    recording = open_recording(written(tmp_path, text_of(names)), SAID)
+    assert recording.leads == names
+    np.testing.assert_allclose(conform_rows(recording), ECG_MV)
+    # Columns that are numbered so are no leads: here the settings say which.
+    path = written(tmp_path, text_of(tuple(f"C{number}" for number in range(1, 13))))
+    np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
+    assert refusal(path, MILLIVOLTS).code == "leads"
+
+
+def conform_rows(recording: Recording) -> np.ndarray:
+    return recording.ecg_mv[list(lead_rows(recording).values())]
+
+
+def test_some_leads_named_otherwise(tmp_path: Path) -> None:
+    names = ("einthoven 1", "einthoven 2", "einthoven 3", *spec.LEADS[3:])
+    path = written(tmp_path, text_of(names))
+    recording = open_recording(path, SAID)
+    assert recording.leads == spec.LEADS
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+    (tmp_path / "ecg.json").write_text(json.dumps({"leads": spec.LEADS}))
+    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+    (tmp_path / "ecg.json").unlink()
+    # Another order, or a column too many: which is which?
+    error = refusal(path, Signal(unit="mV", leads=spec.LEADS[::-1]))
+    assert error.code == "leads"
+    assert "columns 2, 3, 4 " in error.detail
+    path = written(tmp_path, text_of((*names, "pulse"), np.vstack([ECG_MV, ECG_MV[:1]])))
+    assert "columns 2, 3, 4, 14 " in refusal(path).detail
+    # A lead turned over is not the one that is missing.
+    path = written(tmp_path, text_of((*spec.LEADS[:3], "-aVR", *spec.LEADS[4:])))
+    assert open_recording(path, SAID).leads == (*spec.LEADS[:3], *spec.LEADS[4:])
+    # Eight named leads are not twelve with a pulse.
+    path = written(tmp_path, text_of((*spec.LEADS[:2], *spec.LEADS[6:], "pulse"), ECG_MV[:9]))
+    assert len(open_recording(path, SAID).leads) == 8
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([], "rows of numbers"),
+        ([",".join(["NA"] * 12)], "cell 1 of line 2."),
+        ([",".join(["1"] * 12)] * 2 + [",".join(["1"] * 4 + ["NA"] + ["1"] * 7)], "cell 5 of line 4."),
+        ([",".join(["1"] * 11)], "11 in line 2."),
+        (["mm," * 11 + "mm"] + [",".join(["1"] * 12)] * 3, "cell 1 of line 2."),
+    ],
+)
+def test_a_table_of_leads_that_is_not_understood(tmp_path: Path, rows: list[str], what: str) -> None:
+    error = refusal(written(tmp_path, "\n".join([",".join(spec.LEADS), *rows])))
+    assert error.code == "malformed"
+    assert what in error.detail
+
+
+def test_rows_that_end_in_a_delimiter(tmp_path: Path) -> None:
+    first, rest = text_of(delimiter=";").split("\n", 1)
+    path = written(tmp_path, first + "\n" + rest.replace("\n", ";\n"))
+    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+    path = written(tmp_path, text_of((), times=None).replace("\n", ",\n"))
+    np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
 
 
 @pytest.mark.parametrize("place", [3, 40])
@@ -225,8 +427,9 @@ def test_comments_and_empty_lines_before_the_table(tmp_path: Path) -> None:
 def test_rows_unlike_the_first(tmp_path: Path, place: int, row: str) -> None:
     lines = text_of().splitlines()
     lines[place] = row
-    error = refusal(written(tmp_path, "\n".join(lines)), MILLIVOLTS)
-    assert error.code == ("unknown_format" if place == 3 else "malformed")
+    error = refusal(written(tmp_path, "# Jane Doe\n\n" + "\n\n".join(lines)), MILLIVOLTS)
+    assert error.code == "malformed"
+    assert f"line {2 * place + 3}." in error.detail
     assert "Doe" not in error.detail
 
 
@@ -300,7 +503,13 @@ def test_a_table_that_is_too_large(tmp_path: Path) -> None:
         "I," + "(" * 250_000 + "\n1,2\n3,4\n",
         "I," + " " * 250_000 + "x\n1,2\n3,4\n",
         "I," + "_ " * 100_000 + "mV\n1,2\n3,4\n",
+        "I,a" + " " * 250_000 + "mV x\n1,2\n3,4\n",
         "1" * 250_000 + "e,2\n3,4\n",
+        "I,II\n1,2\n3,4\n" + "0:" * 500_000,
+        "I,II\n1,2\n3,4\n" + '"1,' * 300_000,
+        '"1,' * 80_000 + "\n1,2\n3,4\n",
+        "# fs" + " " * 250_000 + "\nI,II\n1,2\n3,4\n",
+        "\n".join(["I,II;V1|V2\tV3 " * 100] * 160),
     ],
 )
 def test_hostile_tables_take_no_time(tmp_path: Path, content: str) -> None:
@@ -315,7 +524,7 @@ def test_hostile_tables_take_no_time(tmp_path: Path, content: str) -> None:
 @given(
     leads=st.integers(1, 12),
     samples=st.integers(13, 40),
-    delimiter=st.sampled_from([",", ";", "\t"]),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
     rate_hz=st.sampled_from([None, 100, 250, 333, 500, 1000]),
     unit=st.sampled_from(["mV", "uV", "V"]),
     transposed=st.booleans(),

@@ -176,7 +176,10 @@ def test_scale_and_baseline_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose(recording.ecg_mv[5], DIGITAL[:, 5] * 0.00488, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("unit", "millivolts"), [("uV", 1e-3), ("mV", 1.0), ("V", 1e3), ("\N{MICRO SIGN}V", 1e-3)])
+@pytest.mark.parametrize(
+    ("unit", "millivolts"),
+    [("uV", 1e-3), ("mV", 1.0), ("V", 1e3), ("\N{MICRO SIGN}V", 1e-3), ("uv", 1e-3), ("UV", 1e-3), ("mv", 1.0)],
+)
 def test_units(tmp_path: Path, unit: str, millivolts: float) -> None:
     path = write(tmp_path, with_channels(ChannelSensitivityUnitsSequence=code("uV")))
     content = Path(path).read_bytes()
@@ -187,9 +190,10 @@ def test_units(tmp_path: Path, unit: str, millivolts: float) -> None:
     np.testing.assert_allclose(read_dicom(path).ecg_mv, DIGITAL.T * (4.88 * millivolts), rtol=1e-12)
 
 
-def test_micro_sign_in_utf_8(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
+def test_micro_sign_in_utf_8(tmp_path: Path, sign: str) -> None:
     path = write(tmp_path, with_channels(ChannelSensitivityUnitsSequence=code("__uV")))
-    content = Path(path).read_bytes().replace(b"__uV", "\N{MICRO SIGN}V ".encode())
+    content = Path(path).read_bytes().replace(b"__uV", f"{sign}V ".encode())
     Path(path).write_bytes(content)
     np.testing.assert_allclose(read_dicom(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
@@ -452,11 +456,26 @@ def test_compressed_transfer_syntax(tmp_path: Path) -> None:
     assert (error.code, "1.2.840.10008.1.2.5 (RLE Lossless)" in error.detail) == ("unknown_format", True)
 
 
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("meta", [True, False])
+def test_elements_alone(tmp_path: Path, syntax: str, meta: bool) -> None:
+    path = write(tmp_path, group(), syntax=syntax)
+    content = Path(path).read_bytes()
+    end_of_meta = 144 + struct.unpack("<L", content[140:144])[0]
+    Path(path).write_bytes(content[132 if meta else end_of_meta :])
+    assert is_dicom(path)
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
 def test_what_is_no_dicom(tmp_path: Path) -> None:
     path = write(tmp_path, group())
-    Path(path).write_bytes(Path(path).read_bytes()[132:])
-    assert not is_dicom(path)
-    assert refusal(path).code == "unknown_format"
+    content = Path(path).read_bytes()
+    uid = str(TwelveLeadECGWaveformStorage).encode()
+    ct = content.replace(uid, b"1.2.840.10008.5.1.4.1.1.2".ljust(len(uid), b"\0"))
+    for other in (content[134:], ct[132:], b"\x08\0" + bytes(999), b""):
+        Path(path).write_bytes(other)
+        assert not is_dicom(path)
+        assert refusal(path).code == "unknown_format"
     assert not is_dicom(str(tmp_path))
     assert not is_dicom(str(tmp_path / "none"))
     assert not is_dicom("null\0byte")

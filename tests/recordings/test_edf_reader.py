@@ -104,7 +104,17 @@ def test_scale_by_hand(tmp_path: Path, plus: bool) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "millivolts"),
-    [(b"uV", 1e-3), (b"mV", 1.0), (b"V", 1e3), (b"\xb5V", 1e-3), (b"\xc2\xb5V", 1e-3)],
+    [
+        (b"uV", 1e-3),
+        (b"mV", 1.0),
+        (b"V", 1e3),
+        (b"\xb5V", 1e-3),
+        (b"\xc2\xb5V", 1e-3),
+        (b"\xce\xbcV", 1e-3),
+        (b"uv", 1e-3),
+        (b"UV", 1e-3),
+        (b"mv", 1.0),
+    ],
 )
 def test_units(tmp_path: Path, unit: bytes, millivolts: float) -> None:
     recording = read_edf(written(tmp_path, changed(edf(), "unit", unit)))
@@ -112,7 +122,7 @@ def test_units(tmp_path: Path, unit: bytes, millivolts: float) -> None:
     np.testing.assert_allclose(recording.ecg_mv[5], DIGITAL[5] * 0.0025, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("unit", ["", "MV", "uv", "mA", "bpm", "mmHg", "mV/s", PLANTED[0]])
+@pytest.mark.parametrize("unit", ["", "MV", "kV", "mA", "bpm", "mmHg", "mV/s", PLANTED[0]])
 def test_other_units(tmp_path: Path, unit: str) -> None:
     error = refusal(written(tmp_path, changed(edf(), "unit", unit)))
     assert (error.code, "lead aVL" in error.detail) == ("unit", True)
@@ -136,10 +146,24 @@ def test_upside_down(tmp_path: Path) -> None:
         ("ECG_aVL", "aVL"),
         ("ECG V7", "V7"),
         ("v4r", "V4R"),
+        ("ECG:aVL", "aVL"),
+        ("ECG aVL-Ref", "aVL"),
+        ("EKG aVL - REF", "aVL"),
     ],
 )
 def test_labels(tmp_path: Path, label: str, lead: str) -> None:
     assert read_edf(written(tmp_path, changed(edf(), "label", label))).leads[4] == lead
+
+
+def test_chest_leads_by_their_electrodes(tmp_path: Path) -> None:
+    content = edf()
+    for index in range(6, 12):
+        content = changed(content, "label", f"ECG C{index - 5}", index=index)
+    assert read_edf(written(tmp_path, content)).leads == LEADS
+    # Beside two limb leads they are rather an EEG's.
+    for index in range(2, 6):
+        content = changed(content, "label", f"EEG F{index}", index=index)
+    assert read_edf(written(tmp_path, content)).leads == LEADS[:2]
 
 
 def test_signals_that_are_no_leads_are_left_out(tmp_path: Path) -> None:
@@ -152,6 +176,27 @@ def test_signals_that_are_no_leads_are_left_out(tmp_path: Path) -> None:
     content = edf(*others, plus=True)
     content = changed(changed(content, "physical minimum", "0", index=15), "physical maximum", "0", index=15)
     recording = read_edf(written(tmp_path, content))
+    assert recording.leads == LEADS
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 0.0025, rtol=0, atol=1e-9)
+
+
+def test_a_signal_without_samples_is_left_out(tmp_path: Path) -> None:
+    content = changed(edf(signal("Marker", np.zeros(SECONDS, np.int16), rate_hz=1)), "samples", "0", index=12)
+    header, data = content[: 256 * 14], content[256 * 14 :]
+    record_bytes = len(data) // SECONDS
+    data = b"".join(data[start:][: record_bytes - 2] for start in range(0, len(data), record_bytes))
+    recording = read_edf(written(tmp_path, header + data))
+    assert recording.leads == LEADS
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 0.0025, rtol=0, atol=1e-9)
+    alone = edfio.Edf([signal("I", DIGITAL[0])], data_record_duration=1).to_bytes()
+    assert refusal(written(tmp_path, changed(alone, "samples", "0", index=0))).code == "malformed"
+
+
+def test_fields_filled_up_with_nul(tmp_path: Path) -> None:
+    header = edf()[: 256 * 13].replace(b" ", b"\0").replace(PLANTED[0].encode(), b"\0" * len(PLANTED[0]))
+    path = written(tmp_path, header + edf()[256 * 13 :])
+    assert is_edf(path)
+    recording = read_edf(path)
     assert recording.leads == LEADS
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 0.0025, rtol=0, atol=1e-9)
 

@@ -135,6 +135,8 @@ def test_no_namespace_and_other_series_beside_the_rhythm(tmp_path: Path) -> None
         ("1000", "us", 1000),
         ("3906.25", "\N{MICRO SIGN}s", 256),
         ("1e-3", "s", 1000),
+        ("2.0", " ms", 500),
+        ("0.002", "sec", 500),
     ],
 )
 @pytest.mark.parametrize("relative", [False, True])
@@ -148,6 +150,9 @@ def test_rates(tmp_path: Path, increment: str, unit: str, rate_hz: float, relati
     [
         ("5", "uV", "0", 5e-3, 0),
         ("5", "\N{MICRO SIGN}V", "0", 5e-3, 0),
+        ("5", "uv", "0", 5e-3, 0),
+        ("5", "UV", "0", 5e-3, 0),
+        ("0.005", "mv", "0", 5e-3, 0),
         ("0.005", "mV", "-1.5", 5e-3, -1.5),
         ("0.000005", "V", "0.001", 5e-3, 1),
         ("4880", "nV", "100000", 4.88e-3, 0.1),
@@ -166,6 +171,67 @@ def test_origin_and_scale_have_their_own_units(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_hl7_aecg(written(tmp_path, text)).ecg_mv, DIGITAL * 2.5e-3 + 1, rtol=1e-12)
     text = DOCUMENT.replace('origin value="0" unit="uV"', 'origin value="0"')
     np.testing.assert_allclose(read_hl7_aecg(written(tmp_path, text)).ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
+
+
+def listed(digits: str, scale: str = "2", unit: str = "ms") -> str:
+    """Times one after the other, in place of a head and an increment."""
+    value = f'''<value xsi:type="SLIST_PQ"><origin value="0" unit="{unit}"/><scale value="{scale}" unit="{unit}"/>
+      <digits>{digits}</digits></value>'''
+    return re.sub("<value.*?</value>", value, time(relative=True), flags=re.DOTALL)
+
+
+def counted(samples: int, step: float = 1) -> str:
+    return " ".join(f"{place * step:.12g}" for place in range(samples))
+
+
+@pytest.mark.parametrize(
+    ("times", "rate_hz"),
+    [
+        (listed(counted(100)), 500),
+        (listed(counted(100, 4), "1"), 250),
+        (listed(counted(100, 0.002), "1", "s"), 500),
+        (listed(counted(101)[2:], "0.004", "sec"), 250),
+    ],
+)
+def test_listed_times(tmp_path: Path, times: str, rate_hz: float) -> None:
+    recording = read_hl7_aecg(written(tmp_path, document(series(sequence_set(times, *LEADS)))))
+    assert recording.sampling_rate_hz == rate_hz
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("digits", "code"),
+    [
+        (counted(99), "malformed"),
+        (counted(101), "malformed"),
+        (counted(50) + " " + counted(50), "sampling_rate"),
+        (counted(101).replace(" 50 ", " "), "sampling_rate"),  # a sample is missing
+        (" ".join("0" * 100), "sampling_rate"),
+        (counted(100) + " Jane", "malformed"),
+        ("0", "sampling_rate"),
+        ("", "sampling_rate"),
+    ],
+)
+def test_listed_times_that_are_none(tmp_path: Path, digits: str, code: str) -> None:
+    with pytest.raises(RecordingError) as caught:
+        read_hl7_aecg(written(tmp_path, document(series(sequence_set(listed(digits), *LEADS)))))
+    assert caught.value.code == code
+    assert "Jane" not in str(caught.value)
+
+
+def test_a_lead_whose_value_is_null_was_not_recorded(tmp_path: Path) -> None:
+    text = changed("(LEAD_III.*?)<value.*?</value>", r'\1<value xsi:type="SLIST_PQ" nullFlavor="NA"/>')
+    recording = read_hl7_aecg(written(tmp_path, text))
+    assert recording.leads == (*CODES[:2], *CODES[3:])
+    np.testing.assert_allclose(recording.ecg_mv, np.delete(DIGITAL, 2, axis=0) * 2.5e-3, rtol=1e-12)
+
+
+def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
+    text = changed("LEAD_III", "LEAD_DOE")
+    assert read_hl7_aecg(written(tmp_path, text)).leads == (*CODES[:2], "signal 3", *CODES[3:])
+    with pytest.raises(RecordingError, match="for signal 3") as caught:
+        read_hl7_aecg(written(tmp_path, re.sub("(LEAD_DOE.*?)<scale[^>]*>", r"\1", text, count=1, flags=re.DOTALL)))
+    assert "DOE" not in str(caught.value)
 
 
 def test_sets_of_the_same_times_are_one_recording(tmp_path: Path) -> None:
@@ -209,7 +275,7 @@ def changed(pattern: str, replacement: str) -> str:
         (changed('unit="s"', ""), "sampling_rate"),
         *(
             (changed('scale value="2.5" unit="uV"', f'scale value="2.5" unit="{unit}"'), "unit")
-            for unit in ("", "Jane")
+            for unit in ("", "Jane", "MV")
         ),
         *(
             (changed('scale value="2.5"', f'scale value="{scale}"'), "unit")

@@ -108,6 +108,9 @@ def test_the_rhythm_is_read_and_the_median_is_not(tmp_path: Path, encoding: str)
         ("5", "microvolts", 0, 0, 5e-3),
         ("0.005", "MILLIVOLTS", 0, 0, 5e-3),
         ("5e-06", "VOLTS", 0, 0, 5e-3),
+        ("4.88", "uV", 0, 0, 4.88e-3),
+        ("4.88", "\N{MICRO SIGN}V", 0, 0, 4.88e-3),
+        ("0.005", "mV", 0, 0, 5e-3),
         ("0.002", "MILLIVOLTS", 1000, -2, 2e-3),
         ("0.002", "MILLIVOLTS", -500, 1, 2e-3),
     ],
@@ -167,11 +170,12 @@ def in_rhythm(pattern: str, replacement: str) -> str:
         *((in_rhythm("<SampleExponent>0", f"<SampleExponent>{power}"), "sampling_rate") for power in ("9", "0.5", "x")),
         *(
             (in_rhythm("<LeadAmplitudeUnits>MICROVOLTS", f"<LeadAmplitudeUnits>{unit}"), "unit")
-            for unit in ("", "Jane")
+            for unit in ("", "Jane", "MV", "LSB")
         ),
         *((in_rhythm("PerBit>4.88", f"PerBit>{number}"), "unit") for number in ("", "0", "-10", "nan", "x")),
         (in_rhythm("<FirstSampleBaseline>0", "<FirstSampleBaseline>12"), "unit"),
         (in_rhythm("<FirstSampleBaseline>0", "<FirstSampleBaseline>x"), "unit"),
+        (document(waveform([lead_data("I", DIGITAL[0], unit="mV", baseline=12)])), "unit"),
         (in_rhythm("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>201"), "truncated"),
         (in_rhythm("<LeadByteCountTotal>400", "<LeadByteCountTotal>402"), "truncated"),
         (in_rhythm("<LeadByteCountTotal>400", "<LeadByteCountTotal>x"), "truncated"),
@@ -201,6 +205,15 @@ def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None
     assert np.isinf(read_muse_xml(written(tmp_path, text)).ecg_mv).any()
 
 
+def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
+    leads = [lead_data("I", DIGITAL[0]), lead_data("DOE JANE 1980", DIGITAL[1])]
+    assert read_muse_xml(written(tmp_path, document(waveform(leads)))).leads == ("I", "signal 2")
+    leads[1] = lead_data("DOE JANE 1980", DIGITAL[1], per_bit="0")
+    with pytest.raises(RecordingError, match="lead signal 2") as caught:
+        read_muse_xml(written(tmp_path, document(waveform(leads))))
+    assert not re.search("(?i)Doe|Jane|1980", str(caught.value))
+
+
 def test_the_lead_is_named(tmp_path: Path) -> None:
     text = document(RHYTHM.replace("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>300"))
     expected = "Expected 300 samples in lead I, as LeadSampleCountTotal says"
@@ -224,11 +237,12 @@ def test_round_trip(
     zero = baseline if unit == "MILLIVOLTS" else 0
     physical = np.random.default_rng(seed).uniform(-32768 - zero, 32767 - zero, (leads, samples)) * per_bit
     digital = np.clip(np.round(physical / per_bit + zero), -32768, 32767)
-    elements = [lead_data(f"X{row}", digital[row], repr(per_bit), unit, zero) for row in range(leads)]
+    names = (*LEADS, "III", "aVR", "aVL", "aVF", "V3R", "V4R", "V7")[:leads]
+    elements = [lead_data(name, row, repr(per_bit), unit, zero) for name, row in zip(names, digital, strict=True)]
     recording = read_muse_xml(written(tmp_path, document(waveform(elements, rate=str(rate_hz)))))
     unit_mv = {"MICROVOLTS": 1e-3, "MILLIVOLTS": 1.0, "VOLTS": 1e3}[unit]
     assert recording.sampling_rate_hz == rate_hz
-    assert recording.leads == tuple(f"X{row}" for row in range(leads))
+    assert recording.leads == names
     assert np.abs(recording.ecg_mv / unit_mv - physical).max() <= (0.5 + 1e-9) * per_bit
 
 

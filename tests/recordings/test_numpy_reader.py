@@ -169,6 +169,24 @@ def test_arrays_of_objects(tmp_path: Path) -> None:
         assert "Python objects" in error.detail
 
 
+def test_texts_stored_as_python_objects(tmp_path: Path) -> None:
+    """As `np.array` makes them of a column of pandas."""
+    leads = np.array(spec.LEADS, dtype=object)
+    np.savez(tmp_path / "ecg.npz", ecg=ECG_MV, fs=500, unit="mV", leads=leads)
+    with pytest.raises(RecordingError) as caught:
+        open_recording(tmp_path / "ecg.npz")
+    assert caught.value.code == "leads"
+    for word in ("--signal_leads", "NAME.json", "Python objects"):
+        assert word in caught.value.detail
+    recording = open_recording(tmp_path / "ecg.npz", Signal(leads=spec.LEADS))
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+    # What changes the samples cannot be passed over.
+    np.savez(tmp_path / "ecg.npz", ecg=ECG_MV.round(), gain_per_mv=np.array([200], dtype=object))
+    assert refusal(tmp_path / "ecg.npz").code == "unsafe"
+    np.savez(tmp_path / "ecg.npz", ecg=ECG_MV.round(), gain=np.array([200], dtype=object))
+    assert refusal(tmp_path / "ecg.npz").code == "unsafe"
+
+
 def zeros_member(archive: zipfile.ZipFile, name: str, size: int) -> None:
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': (12, {size // 96}), }}".encode()
     with archive.open(name, "w", force_zip64=True) as member:

@@ -105,7 +105,14 @@ def old_document(waveform: str, attributes: str = 'compressflag="True" compressm
 
 DOCUMENT = document(xli(DIGITAL))
 PLAIN = document(" ".join(map(str, DIGITAL.ravel())), dataencoding="Plain")
-STORED = base64.encodebytes(DIGITAL.astype("<i2").tobytes()).decode()
+
+
+def stored(spare: int = 0) -> str:
+    """The leads as they are, and so many channels behind them."""
+    return base64.encodebytes(np.pad(DIGITAL, ((0, spare), (0, 0))).astype("<i2").tobytes()).decode()
+
+
+STORED = stored()
 
 
 def written(folder: Path, text: str, encoding: str = "utf-8") -> str:
@@ -162,6 +169,13 @@ def test_what_xli_packs(tmp_path: Path, encoding: str) -> None:
         document(STORED).replace('compression="XLI"', ""),
         old_document(xli(DIGITAL)),
         old_document(STORED, 'compressflag="False" compressmethod="XLI"'),
+        old_document(STORED, 'compressflag="false" compressmethod="none"'),
+        document(STORED, compression="none", dataencoding="base64"),
+        DOCUMENT.replace('"XLI"', '"xli"'),
+        document(",\n".join(map(str, DIGITAL.ravel())), dataencoding="Plain"),
+        # Twelve leads and spare channels, as in what XLI packs.
+        document(stored(spare=4), compression="Uncompressed"),
+        document(stored(spare=1), compression="Uncompressed"),
         DOCUMENT.replace("1.04<", "1.04.02<"),
         document(xli(DIGITAL), leadlabels=" ".join(spec.LEADS) + " V3R V4R V7 V8"),  # twelve of sixteen labels
     ],
@@ -225,6 +239,10 @@ def with_chunk(chunk: bytes) -> str:
         (document(STORED, compression="Uncompressed", durationperchannel="202"), "truncated"),
         (document(STORED[: 77 * 5], compression="Uncompressed"), "truncated"),
         (PLAIN.replace("</parsed", " 1</parsed"), "truncated"),
+        (PLAIN.replace("</parsed", " 1.0,2.0</parsed"), "malformed"),
+        (document(stored(spare=5), compression="Uncompressed"), "truncated"),
+        # Half the duration makes twice the channels.
+        (document(STORED, compression="Uncompressed", durationperchannel="100"), "truncated"),
         (PLAIN.replace("</parsed", " Jane</parsed"), "malformed"),
         # A negative length, which sends sierraecg back to where it was, and one past the end.
         (with_chunk(struct.pack("<ihh", -8, 1, 0)), "truncated"),

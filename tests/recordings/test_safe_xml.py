@@ -11,7 +11,7 @@ import pytest
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.safe_xml import (
     LARGEST_XML_BYTES,
-    check_labels,
+    carried_leads,
     child_text,
     decimal,
     read_samples,
@@ -226,8 +226,16 @@ def test_samples() -> None:
 
 
 def test_labels() -> None:
-    check_labels("p", ("I", "aVR", "MDC_ECG_LEAD_V1", "V3R", "Lead II"))
+    labels = ("I", "aVR", "MDC_ECG_LEAD_V1", "V3R", "Lead II", "MDC_ECG_LEAD_V7")
+    assert carried_leads("p", labels) == labels
+    # Any other word may be a name.
+    assert carried_leads("p", ("I", "MUSTERMANN ERIKA", "MDC_ECG_LEAD_DOE", "V3R")) == (
+        "I",
+        "signal 2",
+        "signal 3",
+        "V3R",
+    )
     for lead in ("", "1980-01-01", "Doe, Jane", "x" * 40, NAME):
         with pytest.raises(RecordingError, match="name for signal 2") as caught:
-            check_labels("p", ("I", lead))
+            carried_leads("p", ("I", lead))
         assert caught.value.code == "leads"

@@ -11,7 +11,7 @@ from keras_ecg_mae.recordings.time_column import rate_of_times
     decimals=st.integers(3, 9),
     milliseconds=st.booleans(),
     single=st.booleans(),
-    start_s=st.sampled_from([0.0, 0.5, 12.0]),
+    start_s=st.sampled_from([0.0, 0.5, 12.0, 50_000.0, 1.7e9]),
 )
 def test_whole_rates_from_rounded_times(
     rate_hz: int, decimals: int, milliseconds: bool, single: bool, start_s: float
@@ -20,6 +20,9 @@ def test_whole_rates_from_rounded_times(
     times = np.round(times * 1000, decimals - 3) if milliseconds else np.round(times, decimals)
     times = times.astype(np.float32).astype(np.float64) if single else times
     found = rate_of_times(times, 1e-3 if milliseconds else 1.0)
+    if single and start_s > 12:  # the clock, and seconds since 1970, in seven digits
+        assert found is None or found == pytest.approx(rate_hz, rel=1e-3)
+        return
     exact = 10**decimals % rate_hz == 0 and not (single and start_s)
     if exact or 10**-decimals <= 0.5 / rate_hz:
         assert found == rate_hz
@@ -37,12 +40,31 @@ def test_a_rate_that_is_no_whole_number() -> None:
     lost=st.integers(1, 4998),
     decimals=st.integers(3, 9),
     single=st.booleans(),
+    start_s=st.sampled_from([0.0, 50_000.0, 1.7e9]),
+    milliseconds=st.booleans(),
 )
-def test_a_lost_or_doubled_sample_is_noticed(rate_hz: int, lost: int, decimals: int, single: bool) -> None:
-    times = np.round(np.arange(5000) / rate_hz, decimals)
+def test_a_lost_or_doubled_sample_is_noticed(
+    rate_hz: int, lost: int, decimals: int, single: bool, start_s: float, milliseconds: bool
+) -> None:
+    times = np.round(start_s + np.arange(5000) / rate_hz, decimals) * (1e3 if milliseconds else 1.0)
     times = times.astype(np.float32).astype(np.float64) if single else times
     assert rate_of_times(np.delete(times, lost), 1.0) is None
     assert rate_of_times(np.insert(times, lost, times[lost]), 1.0) is None
+
+
+@pytest.mark.parametrize("unit_s", [1.0, 1e-3])
+def test_seconds_since_1970(unit_s: float) -> None:
+    times = 1.7e9 + np.arange(5000) / 500
+    assert rate_of_times(times / unit_s, unit_s) == 500
+    assert rate_of_times((times + 3 * (np.arange(5000) > 2500)) / unit_s, unit_s) is None
+    assert rate_of_times(np.floor(times) / unit_s, unit_s) is None
+
+
+def test_whole_milliseconds_of_hours() -> None:
+    """They are whole in float32 as well, which says nothing of how they were stored."""
+    times = np.arange(5000) * 2.0 + 1.2e7
+    assert rate_of_times(times, 1e-3) == 500
+    assert rate_of_times(np.delete(times, 2500), 1e-3) is None
 
 
 @pytest.mark.parametrize(

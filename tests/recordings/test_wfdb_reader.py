@@ -4,6 +4,7 @@ import re
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def test_georgia_header_with_a_dot_in_the_record_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gain", "unit_mv"),
     [
+        ("1/microvolts", 1e-3),
         ("1000/mV", 1e-3),
         ("1000/mv", 1e-3),
         ("1000(0)/MV", 1e-3),
@@ -304,6 +306,82 @@ def test_urls_are_never_followed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refusal(path).code == "missing"
 
 
+def test_a_link_out_of_the_header_s_folder(tmp_path: Path) -> None:
+    """Of a name that stands in the header alone; a record's own files may be links, as DataLad lays them out."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"
+    elsewhere.mkdir()
+    folder.mkdir()
+    path = write_record(folder, signal="other.mat 16+24 1000/mV 16 0 0 0 0")
+    (folder / "rec.mat").rename(elsewhere / "secret.mat")
+    (folder / "other.mat").symlink_to(elsewhere / "secret.mat")
+    assert refusal(path).code == "outside_root"
+    (elsewhere / "secret.mat").rename(folder / "samples")
+    (folder / "other.mat").unlink()
+    (folder / "other.mat").symlink_to("samples")
+    np.testing.assert_array_equal(read_wfdb(path).ecg_mv, DIGITAL.T / 1000)
+    # A header and its samples, both linked from one folder.
+    (elsewhere / "linked.hea").symlink_to(folder / "rec.hea")
+    (elsewhere / "other.mat").symlink_to(folder / "other.mat")
+    np.testing.assert_array_equal(read_wfdb(str(elsewhere / "linked")).ecg_mv, DIGITAL.T / 1000)
+    path = write_record(folder)
+    (folder / "rec.mat").rename(elsewhere / "annexed")
+    (folder / "rec.mat").symlink_to(elsewhere / "annexed")
+    np.testing.assert_array_equal(read_wfdb(path).ecg_mv, DIGITAL.T / 1000)
+
+
+def with_checksums(folder: Path, change: int = 0, **options: Any) -> str:
+    """A record whose header has the sum of each lead's samples; that of V6 is off by `change`."""
+    path = write_record(folder, **options)
+    lines = (folder / "rec.hea").read_text().splitlines()
+    sums = DIGITAL.sum(axis=0, dtype=int) + change * (np.arange(12) == 11)
+    signals = [
+        f"{line.rsplit(maxsplit=3)[0]} {total % 65536 if row % 2 else (total + 32768) % 65536 - 32768} 0 {LEADS[row]}"
+        for row, (line, total) in enumerate(zip(lines[1:13], sums, strict=True))
+    ]
+    (folder / "rec.hea").write_text("\n".join([lines[0], *signals]))
+    return path
+
+
+def test_checksums(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_wfdb(with_checksums(tmp_path)).ecg_mv, DIGITAL.T / 1000)
+    error = refusal(with_checksums(tmp_path, change=7))
+    right = int(DIGITAL[:, 11].sum(dtype=int)) % 65536
+    assert error.code == "malformed"
+    for word in ("signal 12", "V6", str(right), str((right + 7) % 65536)):
+        assert word in error.detail
+    # Where the length is not stated, nobody knows what the sum was made of; 0 stands for none.
+    read_wfdb(with_checksums(tmp_path, change=7, record_line="rec 12 500"))
+    read_wfdb(with_checksums(tmp_path, change=-int(DIGITAL[:, 11].sum(dtype=int))))
+    # Signals moved against one another lose samples at one end.
+    read_wfdb(with_checksums(tmp_path, change=7, signal="rec.mat 16:1+24 1000/mV 16 0 0 0 0"))
+
+
+def test_a_real_header_over_another_record_s_samples(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "wfdb" / "ptbxl"
+    (tmp_path / "HR00001.hea").write_bytes((folder / "HR00001.hea").read_bytes())
+    (tmp_path / "HR00001.mat").write_bytes((folder / "HR00002.mat").read_bytes())
+    error = refusal(str(tmp_path / "HR00001"))
+    assert (error.code, "signal 1 (I)" in error.detail) == ("malformed", True)
+
+
+def test_every_real_record_has_its_checksums(shared: Path) -> None:
+    paths = sorted((shared / "data" / "wfdb").rglob("*.hea"))
+    assert len(paths) > 300
+    for path in paths:
+        read_wfdb(str(path))
+
+
+def test_names_that_are_no_leads_are_not_carried(tmp_path: Path) -> None:
+    path = with_checksums(tmp_path, change=7)
+    header = tmp_path / "rec.hea"
+    header.write_text(header.read_text().replace(" V6", " MUSTERMANN ERIKA").replace(" aVF", " vx"))
+    message = str(refusal(path))
+    assert "MUSTERMANN" not in message
+    assert "signal 12" in message
+    header.write_text(header.read_text().replace(f" {SAMPLES}", "", 1))
+    assert read_wfdb(path).leads == (*LEADS[:5], "vx", *LEADS[6:11], "signal 12")
+
+
 def test_messages_quote_no_free_text(tmp_path: Path) -> None:
     for number, change in enumerate(("rec 12 500 601", "Doe 3 1", "Jane/2 12 500 600")):
         folder = tmp_path / str(number)
@@ -339,11 +417,12 @@ def test_round_trip_through_wrsamp(
     # Physical values anywhere between digital ones, so that wfdb rounds.
     digital = np.random.default_rng(seed).uniform(low, high, (samples, leads))
     physical = (digital - baseline) / gain
+    names = [*LEADS, "V4R"]
     wfdb.wrsamp(
         "trip",
         fs=rate_hz,
         units=[unit] * leads,
-        sig_name=[f"lead {row}" for row in range(leads)],
+        sig_name=names[:leads],
         p_signal=physical,
         fmt=[sample_format] * leads,
         adc_gain=[gain] * leads,
@@ -353,7 +432,7 @@ def test_round_trip_through_wrsamp(
     recording = read_wfdb(str(tmp_path / "trip"))
     millivolts = {"mV": 1.0, "uV": 1e-3, "V": 1e3}[unit]
     assert recording.sampling_rate_hz == rate_hz
-    assert recording.leads == tuple(f"lead {row}" for row in range(leads))
+    assert recording.leads == tuple(names[:leads])
     written_gain = wfdb.rdheader(str(tmp_path / "trip")).adc_gain[0]  # wfdb rounds the gain it writes
     tolerance = (0.5 + 2e-3) / written_gain + np.abs(digital - baseline).max() * abs(1 / gain - 1 / written_gain)
     assert np.abs(recording.ecg_mv / millivolts - physical.T).max() <= tolerance
