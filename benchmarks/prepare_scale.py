@@ -46,7 +46,7 @@ def make_recordings(recordings: Path) -> list[dict[str, str]]:
         "simulate",
         f"--recordings={recordings}",
         f"--labels={recordings}/simulated.csv",
-        f"--simulate_patients={FILES * 2 // 3}",
+        f"--simulate_patients={FILES * 7 // 10}",  # some 1.5 recordings each
     )
     with (recordings / "simulated.csv").open(newline="") as file:
         simulated = list(csv.DictReader(file))
