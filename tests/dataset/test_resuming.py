@@ -275,7 +275,7 @@ def test_a_shard_that_was_damaged_since_is_written_again(
     damaged = bytearray(shard.read_bytes())
     damaged[5000:9000] = bytes(4000)
     shard.write_bytes(damaged)
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     prepare(cohort("dataset"))
     assert contents(tmp_path / "dataset") == contents(tmp_path / "whole")
     total = len(list((tmp_path / "dataset").glob("*/*.tfrecord")))
