@@ -8,7 +8,8 @@
 
 Exits with 1 where a recording could not be used; the others are predicted all the same. With --predictions, the same
 command goes on behind the last prediction after an interruption. With --runner, an Apache Beam pipeline predicts what
---files or --dataset names, and writes PREDICTIONS-00000-of-00007.jsonl and so on:
+--files or --dataset names, and writes PREDICTIONS-00000-of-00007.jsonl and so on, which alone tell of recordings that
+could not be used:
 
     python -m keras_ecg_mae.predict --model=gs://B/saved_models/NAME --files=gs://B/list.txt --format=json \\
         --predictions=gs://B/predictions --runner=DataflowRunner -- --project=P --region=R

@@ -12,6 +12,7 @@ address. What they do differs from a disk:
 """
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -119,3 +120,12 @@ def files_under(folder: Path) -> Iterator[Path]:
             yield from (parent / name for name in names)
     else:
         yield from (path for path in folder.rglob("*") if path.is_file())
+
+
+def flush(path: Path) -> None:
+    """Has the disk write a file, or a folder's names, before anything else is done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -197,16 +197,17 @@ def _rows(cohort: Cohort, columns: TableColumns, institution: pd.Series) -> tupl
 
 def _patients(columns: TableColumns, record_id: pd.Series) -> pd.Series:
     """Whose each recording is."""
-    setting, alone = "patient_id_column", _OWN_PATIENT + record_id
+    setting = "patient_id_column"
     name, flag = columns.name(setting), columns.cohort.flag(setting)
     ids = None if columns.text(setting) is None else read_patient_ids(columns, setting)
     if ids is None or ids.isna().all():
         problem = f"Expected patient ids (--{flag}). Received none: what is trained on may be of those tested on."
         # Of the header's row: a line for each of a million rows would say no more.
         columns.problems.add("labels", name, [1], problem, f"each recording {_ALONE}")
-        return alone
-    columns.problems.add("labels", name, ids.index[ids.isna()], "Expected a patient id. Received none.", _ALONE)
-    return ids.where(ids.notna(), alone)
+        return _OWN_PATIENT + record_id
+    alone = ids.index[ids.isna()]
+    columns.problems.add("labels", name, alone, "Expected a patient id. Received none.", _ALONE)
+    return ids.fillna(_OWN_PATIENT + record_id[alone])
 
 
 def _dates(cohort: Cohort, columns: TableColumns) -> tuple[pd.Series, pd.Series]:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.run_folder import PARTIAL
-from keras_ecg_mae.storage import is_remote, storage_path
+from keras_ecg_mae.storage import flush, is_remote, storage_path
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -83,21 +83,12 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, target)
-            _keep_names(target.parent)
+            with suppress(OSError):  # some file systems cannot, and keep a folder's names in their own time
+                flush(target.parent)
         finally:
             partial.unlink(missing_ok=True)
     except storage_errors(path) as error:
         raise DatasetError(f"{path}: Expected to write this file. Received: {reason(error)}.") from error
-
-
-def _keep_names(folder: Path) -> None:
-    """Has a disk keep the names in a folder; some file systems cannot, and keep them in their own time."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def write_text(path: str, text: str) -> None:

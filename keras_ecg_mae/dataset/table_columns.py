@@ -1,6 +1,5 @@
 """The columns of a cohort's table by the names that the settings give them."""
 
-import re
 from collections.abc import Callable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from keras_ecg_mae.dataset.table_cells import EMPTY
 from keras_ecg_mae.dataset.table_file import TableFile
 from keras_ecg_mae.dataset.table_problems import TableProblems
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.recordings.known_names import plain_name
 
 # A name of a column that is as near as this to a known one (patient, patient_nr) may be quoted: of a table without a
 # header the first row is somebody's. Of short names none is, since surnames come near them.
@@ -73,13 +73,13 @@ class TableColumns:
 
     def _other_spelling(self, name: str) -> str:
         """A column whose name differs in case, blanks and punctuation only (`PatientID`), empty where none does."""
-        return next((column for column in self.file.header if column and _plain(column) == _plain(name)), "")
+        return next((column for column in self.file.header if column and plain_name(column) == plain_name(name)), "")
 
     def _is_known(self, column: str) -> bool:
         """Whether a column has the name of one that may be in use, or nearly."""
         settings = [item.name for item in fields(Cohort) if item.name.endswith("_column")]
-        names = {_plain(getattr(each, setting)) for setting in settings for each in (Cohort, self.cohort)} - {""}
-        plain, long_names = _plain(column), [name for name in names if len(name) >= _LEAST_LETTERS]
+        names = {plain_name(getattr(each, setting)) for setting in settings for each in (Cohort, self.cohort)} - {""}
+        plain, long_names = plain_name(column), [name for name in names if len(name) >= _LEAST_LETTERS]
         return plain in names or bool(get_close_matches(plain, long_names, cutoff=_NEAR))
 
     def read(self, setting: str, read: Callable[[str], Any], consequence: str, *, decides: bool) -> pd.Series:
@@ -123,11 +123,6 @@ def _read(read: Callable[[str], Any], cell: str) -> tuple[Any, str]:
         return read(cell), ""
     except ValueError as error:
         return None, str(error)
-
-
-def _plain(name: str) -> str:
-    """A column's name without case, blanks and punctuation: `Patient_ID` and `patientid` are one."""
-    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def is_empty(text: pd.Series) -> pd.Series:

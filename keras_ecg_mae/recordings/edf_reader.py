@@ -126,7 +126,7 @@ def count_records(path: str, header: Header, stored_bytes: int) -> int:
 
 
 def choose_signals(path: str, header: Header) -> dict[str, Signal]:
-    """The signals that are labelled as leads, by lead, once they are known to be voltages of one sampling rate."""
+    """The signals that are labelled as leads, by lead, once they are known to have a scale and one sampling rate."""
     ecg: dict[str, Signal] = {}
     for signal, lead in zip(header.signals, label_leads(header.signals), strict=True):
         if lead in ecg:
@@ -143,7 +143,6 @@ def choose_signals(path: str, header: Header) -> dict[str, Signal]:
     if len({signal.samples_per_record for signal in ecg.values()}) > 1:
         raise RecordingError(path, "unknown_format", "Expected one sampling rate for all leads. Received several.")
     for lead, signal in ecg.items():
-        millivolts_per_unit(path, lead, signal)
         check_scale(path, header.kind, lead, signal)
     return ecg
 

@@ -10,7 +10,7 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 
-from keras_ecg_mae.config import SPLITS, Config
+from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import read_manifest
 from keras_ecg_mae.dataset.beam_pipeline import running_pipeline
 from keras_ecg_mae.dataset.schema import decode
@@ -41,10 +41,10 @@ def predict_in_beam(config: Config, runner_arguments: Sequence[str]) -> None:
     with running_pipeline(config.cohort.runner, runner_arguments, "begins anew") as pipeline:
         if dataset:
             manifest = read_manifest(dataset)
-            shards = [manifest.shard_path(shard) for shard in manifest.shards if shard.split in SPLITS]
+            shards = [manifest.shard_path(shard) for shard in manifest.shards]
             recordings = pipeline | beam.Create(shards) | beam.Reshuffle() | beam.io.ReadAllFromTFRecord()
         else:
-            recordings = pipeline | beam.io.ReadFromText(settings.files)
+            recordings = pipeline | beam.io.ReadFromText(settings.files) | beam.Filter(bool)  # no blank lines
         recordings | PredictRecordings(config) | beam.io.WriteToText(settings.predictions, file_name_suffix=".jsonl")
 
 

@@ -58,7 +58,7 @@ class Grpc:
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            code, details = error.code(), error.details()[:_LONGEST_REASON]
+            code, details = error.code(), (error.details() or "no reason")[:_LONGEST_REASON]
             too_large = _TOO_LARGE in details
             if code in _RETRIED and not too_large:
                 raise UnansweredError(f"{code.name}: {details}") from error

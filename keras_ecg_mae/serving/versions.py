@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import logging
 
 from keras_ecg_mae.run_folder import write_whole, writing
-from keras_ecg_mae.storage import files_under, is_remote, read_if_there
+from keras_ecg_mae.storage import files_under, flush, is_remote, read_if_there
 
 SAVED_MODEL = "saved_model.pb"
 # A dot in front: TF Serving looks at folders whose name is a number.
@@ -74,9 +74,9 @@ def publish(partial: Path, folder: Path) -> Path:
             # mkdtemp's 0700, or a strict umask, would lock the server's user out.
             path.chmod(0o755 if path.is_dir() else 0o644)
             # Else a machine that fails soon could come up with the new name on empty files.
-            _flush(path)
+            flush(path)
         version = _rename_to_next_version(partial, folder)
-        _flush(folder)
+        flush(folder)
     return version
 
 
@@ -134,12 +134,3 @@ def _upload_as_next_version(partial: Path, folder: Path) -> Path:
     for file in sorted(files_under(partial), key=lambda file: (file.name == SAVED_MODEL, -file.stat().st_size)):
         write_whole(version / file.relative_to(partial), file.read_bytes())
     return version
-
-
-def _flush(path: Path) -> None:
-    """Has the disk write a file, or a folder's names, before anything else is done."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

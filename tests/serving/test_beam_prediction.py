@@ -38,7 +38,7 @@ def test_the_same_predictions_as_in_one_process(
             np.save(tmp_path / f"{number}.npy", ecg)
         (tmp_path / "signal.json").write_text(json.dumps(sidecar))
         (tmp_path / "5.npy").write_bytes(b"nothing")
-        (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{number}.npy\n" for number in range(9)))
+        (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{number}.npy\n" for number in range(9)) + "\n")
         config = replace(config, prediction=replace(config.prediction, files=str(tmp_path / "list.txt")))
 
     alone = tmp_path / "alone.jsonl"
