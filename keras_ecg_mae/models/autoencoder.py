@@ -5,9 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ecg_mae.layers.masking import kept_patches, random_mask
 from keras_ecg_mae.layers.normalization import RecordNormalization
-from keras_ecg_mae.layers.patches import from_patches, to_patches
+from keras_ecg_mae.layers.tokens import from_patches, kept_patches, random_mask, to_patches
 from keras_ecg_mae.models.decoder import Decoder
 from keras_ecg_mae.models.encoder import Encoder
 from keras_ecg_mae.spec import LEADS, PATCHES, PATCHES_PER_LEAD

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_ecg_mae.layers.normalization import RecordNormalization
-from keras_ecg_mae.layers.patches import to_patches
-from keras_ecg_mae.layers.transformer_block import NORM_EPSILON
+from keras_ecg_mae.layers.tokens import to_patches
+from keras_ecg_mae.layers.transformer import NORM_EPSILON
 from keras_ecg_mae.models.encoder import Encoder
 
 

@@ -5,9 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ecg_mae.layers.masking import take_patches
-from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken
-from keras_ecg_mae.layers.transformer_block import NORM_EPSILON
+from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken, take_patches
+from keras_ecg_mae.layers.transformer import NORM_EPSILON
 from keras_ecg_mae.models.encoder import through_blocks, transformer_blocks
 from keras_ecg_mae.spec import PATCH_SAMPLES, PATCHES
 

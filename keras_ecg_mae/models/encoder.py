@@ -8,9 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ecg_mae.layers.masking import take_patches
-from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken
-from keras_ecg_mae.layers.transformer_block import NORM_EPSILON, TransformerBlock
+from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken, take_patches
+from keras_ecg_mae.layers.transformer import NORM_EPSILON, TransformerBlock
 from keras_ecg_mae.spec import PATCH_SAMPLES
 
 

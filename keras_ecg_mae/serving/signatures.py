@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_ecg_mae.dataset import schema
-from keras_ecg_mae.layers.patches import to_patches
+from keras_ecg_mae.layers.tokens import to_patches
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_ecg_mae.layers.tokens import LearntToken
-from keras_ecg_mae.layers.transformer_block import TransformerBlock
+from keras_ecg_mae.layers.transformer import TransformerBlock
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.decoder import Decoder

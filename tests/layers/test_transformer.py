@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ecg_mae.layers.attention import SelfAttention
-from keras_ecg_mae.layers.drop_path import drop_path
-from keras_ecg_mae.layers.transformer_block import TransformerBlock
+from keras_ecg_mae.layers.transformer import SelfAttention, TransformerBlock, drop_path
 
 TOKENS = np.random.default_rng(0).normal(size=(2, 7, 16)).astype("float32")
 
