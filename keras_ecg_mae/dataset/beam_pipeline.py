@@ -94,4 +94,4 @@ def _work(path: str, step: Step[Task]) -> None:
 
 
 def _nothing() -> None:
-    """How far a pipeline has come, its runner shows."""
+    """No progress of our own: the runner shows it."""

@@ -22,12 +22,12 @@ _RETRIED = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
 )
-_TOO_LARGE = "larger than max"  # gRPC's words where a message is over the limit of one on the way: it stays so
+_TOO_LARGE = "larger than max"  # gRPC's words for a message over a size limit: a retry would fail as well
 _LONGEST_REASON = 300
 
 
 class Grpc:
-    """See `client.Transport`. The channel is not encrypted, as TF Serving's is not unless it is told."""
+    """See `client.Transport`. The channel is not encrypted, which is TF Serving's default."""
 
     def __init__(self, settings: Prediction):
         self._where, self._model, self._label = settings.server, settings.model, settings.server_label

@@ -34,7 +34,7 @@ def load_model(config: Config) -> tuple[Classifies, str, Conforming]:
     """What predicts, its name, and what becomes of files before it. Raises `RunError` or `ServerError` without one."""
     if config.prediction.server:
         served = ServedModel(config.prediction)
-        # What the model was trained on, its server knows: it has the last word on flat leads.
+        # The served model checks flat leads itself (`input_ok`), so up to 11 are let through here.
         long_recordings = config.prediction.server_long_recordings
         return served, served.name, Conforming(config.signal, long_recordings, max_flat_leads=11)
     exported = ExportedModel(storage_path(config.prediction.model))
