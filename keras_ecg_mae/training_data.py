@@ -52,21 +52,25 @@ class TrainingData:
         """The label, for messages: its name, and the threshold where it is one of ejection fractions."""
         return describe_label(self.label_name, self.lvef_threshold)
 
+    def sentence(self) -> str:
+        """What this training has seen, for people."""
+        if self.label_name:
+            return (
+                f"Fine-tuning learnt from the labels of {self.count('train'):,} train ECGs, and chose by those of "
+                f"{self.count('validation'):,} validation ECGs, of {', '.join(self.recordings)} (dataset "
+                f"{self.dataset.folder})."
+            )
+        return f"Pretraining saw, without labels, {self._seen()} (dataset {self.dataset.folder}, run {self.run})."
+
     def sentences(self) -> list[str]:
         """What the weights have seen, for people, the last training first."""
-        if self.label_name:
-            text = (
-                f"Fine-tuning learnt from the labels of {self.count('train'):,} train ECGs, and chose epoch, learning "
-                f"rate and threshold by those of {self.count('validation'):,} validation ECGs, of "
-                f"{', '.join(self.recordings)} (dataset {self.dataset.folder})."
-            )
-        else:
-            text = f"Pretraining saw, without labels, {self._seen()} (dataset {self.dataset.folder}, run {self.run})."
         if self.before is not None:
-            return [text, *self.before.sentences()]
-        if self.initial_weights:
-            return [text, f"It began with the weights of {self.initial_weights}. What these have seen is not known."]
-        return [text, "There was no pretraining."] if self.label_name else [text]
+            return [self.sentence(), *self.before.sentences()]
+        return [self.sentence(), self.unknown_weights()] if self.initial_weights else [self.sentence()]
+
+    def unknown_weights(self) -> str:
+        """About weights without a record."""
+        return f"What the weights it began with, {self.initial_weights}, have seen is not known."
 
     def _seen(self) -> str:
         """`the train and test ECGs of a, b; the train ECGs of c`."""

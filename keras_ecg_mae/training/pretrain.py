@@ -42,7 +42,7 @@ def pretrain(
 
     Returns:
         What `done.json` holds: weights of encoder and decoder, steps, the last validation's errors as shares of the
-        recordings' variance (`models.autoencoder.reconstruction_errors`), the split that was validated on, and what was
+        recordings' variance (`models.autoencoder.reconstruction_errors`), what they are errors on, and what was
         trained on (`training_data.TrainingData`). The other workers' holds no training data.
 
     Raises:
@@ -107,8 +107,10 @@ def pretrain(
         )
 
     validation_split = "validation" if manifest.count("validation") else "train"
+    validated_on = f"{validation_split} recordings"
     if validation_split in settings.splits:
-        logging.info("Validation is on %s recordings, on which pretraining is trained as well.", validation_split)
+        validated_on += ", on which it was trained as well"
+    logging.info("pretrain is validated on %s.", validated_on)
     held_out = evaluation_batches(
         manifest,
         [validation_split],
@@ -156,7 +158,7 @@ def pretrain(
         "decoder_weights": decoder_weights,
         "steps": int(log.rows[-1]["step"]),
         **{name: value for row in log.rows for name, value in row.items() if name.startswith("validation_")},
-        "validated_on": validation_split,
+        "validated_on": validated_on,
     }
     if chief:
         initial_weights = storage_path(settings.initial_weights) if settings.initial_weights else None
