@@ -198,9 +198,11 @@ def make_models(size: str) -> None:
     from keras_ecg_mae.recordings.simulated_device import Device
     from keras_ecg_mae.recordings.simulated_patients import draw_patients
     from keras_ecg_mae.recordings.simulator import simulate
+    from keras_ecg_mae.run_record import Dataset
     from keras_ecg_mae.serving.description import Decision
     from keras_ecg_mae.serving.export import export_classifier
     from keras_ecg_mae.serving.origin import Origin
+    from keras_ecg_mae.training_data import TrainingData
 
     keras.utils.set_random_seed(0)
     architecture = ARCHITECTURES[size]
@@ -219,7 +221,8 @@ def make_models(size: str) -> None:
     ecg_mv = simulate(patients, Device(), seed=0)
     np.save(FOLDER / "ecg.npy", (np.rint(1000 * ecg_mv) / 1000).astype(np.float32))  # microvolts, as in a dataset
     decision = Decision("random", 0.5, "none: the weights are random", 0.95, ())
-    origin = Origin("none", "none", CohortDescription("random", (), (), ()))
+    trained = TrainingData("none", Dataset("none", "none", 0), "random", None, "", {})
+    origin = Origin(trained, CohortDescription("random", (), (), ()))
     for precision in PRECISIONS:
         export_classifier(
             in_precision(classifier, precision),

@@ -316,7 +316,12 @@ class Pretraining(Section):
     PREFIX: ClassVar[str] = "pretrain_"
     TITLE: ClassVar[str] = "Pretraining (train)"
 
-    epochs: int = setting(1600, "Passes over the training recordings.")
+    splits: tuple[str, ...] = setting(
+        SPLITS[:1],
+        "Splits whose recordings are learnt from, without labels; never those of external institutions. The paper's is "
+        "train,validation,test: its encoder has seen the test ECGs.",
+    )
+    epochs: int = setting(1600, "Passes over these recordings.")
     batch_size: int = setting(1024, "Recordings a step, over all devices.")
     base_learning_rate: float = setting(1.5e-4, "Peak learning rate at batch 256; scaled in proportion to the batch.")
     warmup_epochs: float = setting(40.0, "Epochs of linear warm-up; then half a cosine to 0.")
@@ -330,6 +335,8 @@ class Pretraining(Section):
     validation_epochs: int = setting(10, "Epochs between validations and reconstruction pictures.")
 
     def check(self) -> None:
+        ordered = tuple(split for split in SPLITS if split in self.splits)
+        self.expect("splits", self.splits == ordered != (), f"to be among {','.join(SPLITS)}, in this order")
         for name in ("epochs", "batch_size", "validation_epochs"):
             self.expect(name, getattr(self, name) >= 1, "to be at least 1")
         self.expect("base_learning_rate", self.base_learning_rate > 0, "to be positive")

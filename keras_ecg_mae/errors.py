@@ -36,6 +36,10 @@ class RunError(EcgMaeError, RuntimeError):
     """A run folder or stage that cannot go on: something it needs is missing, differs, or diverged."""
 
 
+class DivergedError(RunError):
+    """A training whose loss or gradient is not finite."""
+
+
 class ServerError(EcgMaeError, RuntimeError):
     """A model server that does not answer, or not as this package's exports do."""
 

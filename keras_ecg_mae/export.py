@@ -1,9 +1,9 @@
 """Exports a run's fine-tuned model as the next version of a SavedModel for TF Serving.
 
-    python -m keras_ecg_mae.export --run=RUN --dataset=DATASET --name=NAME
+    python -m keras_ecg_mae.export --run=RUN --name=NAME
 
 `train` does this as its last stage; here it is done alone, for a run that was evaluated, or with --exported=autoencoder
-for one that was pretrained.
+for one that was pretrained. --dataset says where the run's dataset lies now, where it has moved.
 """
 
 import sys
@@ -14,11 +14,10 @@ from keras_ecg_mae.config import Config
 
 def main(config: Config, _: list[str]) -> int:
     """Exports and prints where to."""
-    from keras_ecg_mae.dataset import read_manifest
-    from keras_ecg_mae.stages import run_stage
+    from keras_ecg_mae.stages import own_dataset, run_stage
 
-    config.training.require("dataset", "run")
-    done = run_stage("export", config, read_manifest(config.training.dataset))
+    config.training.require("run")
+    done = run_stage("export", config, own_dataset("export", config))
     sys.stdout.write(f"{done['saved_model']}\n")
     return 0
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ from typing import Any
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.storage import files_under, is_remote, read_if_there, write_remote
+from keras_ecg_mae.storage import PARTIAL, files_under, is_remote, local_whole_file, read_if_there, write_remote
 
 SETTINGS = "settings.json"
 DONE = "done.json"
 MADE = "made"
 LOCK = ".lock"
-PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,10 @@ def write_whole(path: Path, content: bytes | str) -> None:
     if is_remote(path):
         write_remote(path, data)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with local_whole_file(path) as file:
+            file.write(data)
 
 
 @contextmanager
@@ -114,6 +108,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object that a stage left; None where there is no such file. Raises `RunError` where it is none."""
+    content = read_if_there(path)
+    if content is None:
+        return None
+    try:
+        data = json.loads(content)
+        if not isinstance(data, dict):
+            raise ValueError(f"a {type(data).__name__}")
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise RunError(
+            f"{path}: Expected a JSON object, as a stage leaves it. Received {len(content)} bytes that are none "
+            f"({error}): remove the file and give the command again."
+        ) from error
+    return data
+
+
 def enter_stage(folder: Path, settings: Mapping[str, Any]) -> None:
     """Notes what decides a stage's result, or finds it unchanged since the stage was begun.
 
@@ -132,10 +143,10 @@ def expect_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     What was noted and is not asked about decides nothing.
     """
     path = folder / SETTINGS
-    content = read_if_there(path)  # before the listing, which cannot tell a storage that is out of reach
+    noted = read_json(path) or {}  # before the listing, which cannot tell a storage that is out of reach
     if not _begun(folder):
         return
-    asked, noted = json.loads(json.dumps(settings)), json.loads(content or "{}")
+    asked = json.loads(json.dumps(settings))
     changed = [
         f"{name}: {noted.get(name)!r} then, {asked[name]!r} now"
         for name in sorted(asked)
@@ -159,16 +170,11 @@ def mark_done(folder: Path, result: Mapping[str, Any]) -> None:
 
 def read_done(folder: Path) -> dict[str, Any] | None:
     """The result of a finished stage, or None."""
-    content = _read_done(folder)
+    content = read_json(folder / DONE)
     return None if content is None else {name: value for name, value in content.items() if name != MADE}
 
 
 def read_made(folder: Path) -> Made | None:
     """When and by which revision a stage was finished, or None."""
-    made = (_read_done(folder) or {}).get(MADE)
+    made = (read_json(folder / DONE) or {}).get(MADE)
     return Made(**made) if made else None
-
-
-def _read_done(folder: Path) -> dict[str, Any] | None:
-    content = read_if_there(folder / DONE)
-    return None if content is None else json.loads(content)

@@ -14,10 +14,11 @@ address. What they do differs from a disk:
 import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from keras_ecg_mae.errors import RunError
 
@@ -84,6 +85,28 @@ def write_remote(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except (tf.errors.OpError, OSError) as error:
         raise RunError(f"{path}: Expected to write this file. Received: {_reason(error)}") from error
+
+
+PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
+
+
+@contextmanager
+def local_whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A local file to write, there under its name once the block has ended without an error, and then whole.
+
+    It is whole even where the power fails: a disk may otherwise keep a file's new name and not its content.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        with suppress(OSError):  # some file systems cannot, and keep a folder's names in their own time
+            flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ SECTIONS = ["model", "training", "pretraining", "finetuning", "evaluation", "exp
 
 def main(config: Config, _: list[str]) -> int:
     """Runs `--stages` and prints what came of them."""
-    from keras_ecg_mae.dataset import read_manifest, verify
+    from keras_ecg_mae.dataset import read_manifest
     from keras_ecg_mae.run_folder import alone
     from keras_ecg_mae.stages import begin_run, run_stage, summary
     from keras_ecg_mae.storage import storage_path
@@ -29,15 +29,14 @@ def main(config: Config, _: list[str]) -> int:
     strategy = make_strategy(config.training.strategy)  # workers have to meet before anything is computed
     chief = is_chief(strategy)
     manifest = read_manifest(config.training.dataset)
-    verify(manifest)
-    begin_run(config, manifest, chief)
     with alone(storage_path(config.training.run)) if chief else nullcontext():
+        begin_run(config, manifest, chief)
         for stage in config.training.stages:
             if chief or stage in TRAINED_STAGES:
                 run_stage(stage, config, manifest, chief)
             agreed(strategy, [0])  # nobody reads what the chief is still writing, or is done before it is
     if chief:
-        sys.stdout.write(summary(config, manifest))
+        sys.stdout.write(summary(config))
     return 0
 
 

@@ -1,5 +1,6 @@
 """The run folder: whole files, stages that refuse other settings, marks of what is done."""
 
+import os
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -93,3 +94,25 @@ def test_done_is_read_back_with_when_and_by_what_it_was_done(tmp_path: Path) -> 
     )
     if in_checkout.returncode == 0 and made.git_revision is not None:
         assert made.git_revision.removesuffix("-dirty") == in_checkout.stdout.strip()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
+def test_a_file_that_a_power_cut_has_emptied_is_named(tmp_path: Path, content: bytes) -> None:
+    enter_stage(tmp_path, {"epochs": 3})
+    write_whole(tmp_path / "metrics.csv", "")
+    (tmp_path / "done.json").write_bytes(content)
+    for read in (read_done, read_made):
+        with pytest.raises(RunError, match=r"done.json: Expected a JSON object"):
+            read(tmp_path)
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"settings.json: Expected a JSON object"):
+        expect_settings(tmp_path, {"epochs": 3})
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    replace, fsync = os.replace, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
+    write_whole(tmp_path / "done.json", "{}")
+    assert order == ["fsync", "replace", "fsync"]  # the content, and then the folder's names

@@ -13,9 +13,12 @@ from keras_ecg_mae.config import Config, Evaluation, MaeFinetuning, Training
 from keras_ecg_mae.dataset import Manifest, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import evaluate
-from keras_ecg_mae.run_folder import mark_done
+from keras_ecg_mae.run_folder import mark_done, read_done
 from keras_ecg_mae.run_record import read_commands
 from keras_ecg_mae.stages import begin_run, run_stage, summary
+from keras_ecg_mae.training.finetune import trials
+
+DIVERGED = {"validation_loss": None, "diverged": "in step 3"}
 
 
 def changed(config: Config, section: str, **values: Any) -> Config:
@@ -27,7 +30,8 @@ def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that are done at once, with the same result each time."""
 
     def stage(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-        mark_done(folder, {"steps": 3})
+        rates = [{"learning_rate": trial.learning_rate, "validation_loss": 0.5} for trial in trials(config)]
+        mark_done(folder, {"steps": 3, "learning_rates": rates})
         return {"steps": 3}
 
     for name in ("pretrain", "finetune"):
@@ -89,7 +93,7 @@ def test_what_decides_nothing_in_a_stage_refuses_nothing(
     tiny_config: Config, simulated: Manifest, quick_stages: None, stage: str, section: str, values: dict[str, Any]
 ) -> None:
     run_stage(stage, tiny_config, simulated)
-    assert run_stage(stage, changed(tiny_config, section, **values), simulated) == {"steps": 3}
+    assert run_stage(stage, changed(tiny_config, section, **values), simulated)["steps"] == 3
 
 
 @pytest.mark.parametrize(
@@ -141,6 +145,46 @@ def test_the_other_recipe_is_refused_and_the_same_one_is_not(
         run_stage("finetune", tiny_config, simulated)
 
 
+def test_pretraining_on_other_splits_is_another_pretraining(
+    tiny_config: Config, simulated: Manifest, quick_stages: None
+) -> None:
+    run_stage("pretrain", tiny_config, simulated)
+    with pytest.raises(RunError, match=r"splits: \['train'\] then, \['train', 'test'\] now"):
+        run_stage("pretrain", changed(tiny_config, "pretraining", splits=("train", "test")), simulated)
+
+
+def test_learning_rates_may_change_where_nothing_comes_of_it(
+    tiny_config: Config, simulated: Manifest, quick_stages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*rates: float) -> Config:
+        config = changed(tiny_config, "training", stages=("finetune",))
+        return changed(config, "finetuning", encoder="random", learning_rates=rates)
+
+    def run(config: Config) -> None:
+        begin_run(config, simulated)
+        run_stage("finetune", config, simulated)
+
+    def all_diverge(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+        mark_done(folder / "0.1", {"learning_rate": 0.1, **DIVERGED})
+        raise RunError("all diverged")
+
+    with monkeypatch.context() as patched:
+        patched.setitem(stages.run._STAGES, "finetune", all_diverge)
+        with pytest.raises(RunError, match="all diverged"):
+            run(asked(0.1))
+    run(asked(1e-3, 1e-4))  # an unfinished search may go on with others
+    folder = Path(tiny_config.training.run) / "finetune"
+    done = read_done(folder) or {}
+    mark_done(folder, {**done, "learning_rates": [*done["learning_rates"], {"learning_rate": 0.1, **DIVERGED}]})
+    run(asked(1e-4, 1e-3))
+    run(asked(0.1, 1e-4, 1e-3))
+    for other in (asked(1e-3), asked(1e-3, 1e-4, 1e-5)):
+        with pytest.raises(RunError, match=r"done.json: Expected the learning rates .* 0.0001, 0.001. Received"):
+            begin_run(other, simulated)
+        with pytest.raises(RunError, match=r"done.json: Expected the learning rates"):
+            run_stage("finetune", other, simulated)
+
+
 def evaluated(run: Path, quality: float, both_labels: bool = True) -> None:
     """A finished evaluation of a made-up classifier: `quality` separates the labels."""
     generator = np.random.default_rng(0)
@@ -177,16 +221,17 @@ def test_the_summary_says_whether_the_auroc_is_as_expected(
 ) -> None:
     evaluated(tmp_path, quality, both_labels)
     config = Config(training=Training(run=str(tmp_path)), evaluation=Evaluation(expected_auroc=0.75))
-    assert says in summary(config, simulated)
-    assert "xpected" not in summary(replace(config, evaluation=Evaluation()), simulated)
+    assert says in summary(config)
+    assert "xpected" not in summary(replace(config, evaluation=Evaluation()))
 
 
 def test_the_summary_says_when_pretraining_was_too_short(simulated: Manifest, tmp_path: Path) -> None:
     done = {"encoder_weights": 825_600, "decoder_weights": 260_602, "steps": 10, "validation_record_mean": 1.0}
+    done |= {"validated_on": "validation recordings"}
     mark_done(tmp_path / "pretrain", {**done, "validation_error": 0.95, "validation_lead_visible_mean": 0.92})
     config = Config(training=Training(run=str(tmp_path)))
-    text = summary(config, simulated)
+    text = summary(config)
     assert "hardly better than the trivial predictors" in text
     assert f"--flagfile={tmp_path}/flags.txt --stages=finetune,evaluate,export" in text
     mark_done(tmp_path / "pretrain", {**done, "validation_error": 0.5, "validation_lead_visible_mean": 0.92})
-    assert "hardly" not in summary(config, simulated)
+    assert "hardly" not in summary(config)

@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from keras_ecg_mae.dataset.manifest import Manifest, read_cohort, read_manifest
     from keras_ecg_mae.dataset.reading import (
         LabelledPatients,
+        LearntFrom,
         evaluation_batches,
         labelled_patients,
+        learnt_from,
         steps_per_epoch,
         training_batches,
         verify,
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CohortDescription",
     "LabelledPatients",
+    "LearntFrom",
     "Manifest",
     "evaluation_batches",
     "labelled_patients",
+    "learnt_from",
     "prepare",
     "read_cohort",
     "read_manifest",

@@ -73,6 +73,12 @@ class Manifest(CohortDescription):
         shards = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
         return hashlib.sha256(f"{self.label_name} {self.external_institutions}\n{shards}".encode()).hexdigest()
 
+    @property
+    def lvef_threshold(self) -> float | None:
+        """An ejection fraction under this percentage is a positive label; None with another label."""
+        by_ejection_fraction = self.label_name and not self.settings.get("label_column")
+        return self.settings.get("lvef_threshold") if by_ejection_fraction else None
+
     def shard_path(self, shard: Shard) -> str:
         """Where a shard lies."""
         return f"{self.folder.rstrip('/')}/{shard.file}"

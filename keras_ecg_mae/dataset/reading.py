@@ -7,7 +7,7 @@ order, the number of replicas, or where a run was resumed.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import tensorflow as tf
 
@@ -44,6 +44,19 @@ class LabelledPatients:
     positives: int
 
 
+@dataclass(frozen=True)
+class LearntFrom:
+    """The recordings that a training learns from.
+
+    Attributes:
+        recordings: how many, by institution and split, none left out that has some.
+        patients: the keys of their patients.
+    """
+
+    recordings: dict[str, dict[str, int]]
+    patients: frozenset[str]
+
+
 def verify(manifest: Manifest) -> None:
     """Compares every shard with its checksum.
 
@@ -77,8 +90,12 @@ def labelled_patients(manifest: Manifest, fraction: float, seed: int, split: str
     Raises:
         DatasetError: these patients' recordings have not both labels.
     """
-    labelled = [shard for shard in manifest.shards if shard.split == split and shard.labelled]
-    counts = _count_labels(tuple((manifest.shard_path(shard), shard.sha256) for shard in labelled))
+    counts: dict[str, tuple[int, int]] = {}
+    for shard in _training_shards(manifest, True, [split]):
+        for key, (_, recordings, positives) in _patients(manifest, shard).items():
+            before = counts.get(key, (0, 0))
+            counts[key] = (before[0] + recordings, before[1] + positives)
+    counts = {key: count for key, count in counts.items() if count[0]}
     chosen: list[list[str]] = []
     for positive in (True, False):
         patients = [key for key, (_, positives) in counts.items() if (positives > 0) == positive]
@@ -95,10 +112,42 @@ def labelled_patients(manifest: Manifest, fraction: float, seed: int, split: str
     return LabelledPatients(keys, len(chosen[0]), recordings, positives)
 
 
+def learnt_from(
+    manifest: Manifest, splits: Sequence[str], *, labelled: bool, label_fraction: float = 1.0, seed: int = 0
+) -> LearntFrom:
+    """What a training on some splits learns from: all recordings there, or a share of the patients' labelled ones.
+
+    Reads the splits' shards for their patients, the first time for a dataset. As `training_batches`, it takes none of
+    an external institution.
+
+    Raises:
+        DatasetError: the share of patients has not both labels.
+    """
+    recordings: dict[str, dict[str, int]] = {}
+    patients: set[str] = set()
+    for split in splits:
+        chosen = labelled_patients(manifest, label_fraction, seed, split).keys if label_fraction < 1 else None
+        for shard in _training_shards(manifest, labelled, [split]):
+            counts = {key: count[labelled] for key, count in _patients(manifest, shard).items() if count[labelled]}
+            if chosen is not None:
+                counts = {key: counts[key] for key in counts.keys() & set(chosen)}
+            if counts:
+                of_institution = recordings.setdefault(shard.institution, {})
+                of_institution[split] = of_institution.get(split, 0) + sum(counts.values())
+                patients |= counts.keys()
+    return LearntFrom(recordings, frozenset(patients))
+
+
 def steps_per_epoch(
-    manifest: Manifest, batch_size: int, labelled: bool, *, label_fraction: float = 1.0, seed: int = 0
+    manifest: Manifest,
+    batch_size: int,
+    labelled: bool,
+    *,
+    splits: Sequence[str] = (TRAIN,),
+    label_fraction: float = 1.0,
+    seed: int = 0,
 ) -> int:
-    """Whole batches in one pass over the training split, or over its labelled recordings.
+    """Whole batches in one pass over some splits of the institutions that are not external, or over labelled ones.
 
     With a `label_fraction` under 1, over those of this share of the patients, see `labelled_patients`.
 
@@ -111,7 +160,7 @@ def steps_per_epoch(
     if label_fraction < 1:
         records = labelled_patients(manifest, label_fraction, seed).recordings
     else:
-        records = manifest.count(TRAIN, labelled=True if labelled else None)
+        records = _count(_training_shards(manifest, labelled, splits), labelled)
     if records < batch_size:
         flag = "finetune_batch_size" if labelled else "pretrain_batch_size"
         more = "raise --finetune_label_fraction" if label_fraction < 1 else "prepare more recordings"
@@ -131,6 +180,7 @@ def training_batches(
     first_step: int = 0,
     seed: int,
     labelled: bool,
+    splits: Sequence[str] = (TRAIN,),
     label_fraction: float = 1.0,
     time_shift: bool = False,
     mask_noise: bool = False,
@@ -138,7 +188,9 @@ def training_batches(
     replicas: int = 1,
     own_replicas: range = range(1),
 ) -> tf.data.Dataset:
-    """Shuffled batches of the training split over all epochs, `steps_per_epoch` of them an epoch.
+    """Shuffled batches of some splits over all epochs, `steps_per_epoch` of them an epoch.
+
+    No recording of an external institution is in them, whichever the splits.
 
     Args:
         manifest: the dataset.
@@ -148,6 +200,7 @@ def training_batches(
         first_step: the step of that epoch to begin with.
         seed: of order, masks, shifts, and of the patients that `label_fraction` leaves.
         labelled: take labelled recordings only, and give their label.
+        splits: which ones to learn from.
         label_fraction: take those of this share of the patients only, see `labelled_patients`.
         time_shift: rotate each recording by a time of its own, all leads together.
         mask_noise: give numbers to choose the masked patches by.
@@ -161,12 +214,13 @@ def training_batches(
         labelled, and if asked for, `mask_noise` `(batch, 240)` and `path_noise` `(batch, blocks, 2)` float32 in [0, 1).
 
     Raises:
-        DatasetError: the split does not fill one batch, or the share of patients has not both labels.
+        DatasetError: the splits do not fill one batch, or the share of patients has not both labels.
         ValueError: a share of the labels is asked for, but no labels.
     """
-    steps = steps_per_epoch(manifest, batch_size, labelled, label_fraction=label_fraction, seed=seed)
-    paths = [manifest.shard_path(shard) for shard in _training_shards(manifest, labelled)]
-    buffer = min(manifest.count(TRAIN, labelled=True if labelled else None), SHUFFLED_RECORDS)
+    steps = steps_per_epoch(manifest, batch_size, labelled, splits=splits, label_fraction=label_fraction, seed=seed)
+    shards = _training_shards(manifest, labelled, splits)
+    paths = [manifest.shard_path(shard) for shard in shards]
+    buffer = min(_count(shards, labelled), SHUFFLED_RECORDS)
     is_chosen = _among(labelled_patients(manifest, label_fraction, seed)) if label_fraction < 1 else None
     names = ["ecg", "record_id", *(["label"] if labelled else [])]
 
@@ -260,28 +314,39 @@ def evaluation_batches(
     return batches.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(_BATCHES_AHEAD)
 
 
-def _training_shards(manifest: Manifest, labelled: bool) -> list[Shard]:
-    """The shards with a recording, or with a labelled one, to train on."""
+def _training_shards(manifest: Manifest, labelled: bool, splits: Sequence[str]) -> list[Shard]:
+    """The shards with a recording, or with a labelled one, to train on; none of an external institution."""
     return [
-        shard for shard in manifest.shards if shard.split == TRAIN and (shard.labelled if labelled else shard.records)
+        shard
+        for shard in manifest.shards
+        if shard.split in splits
+        and shard.institution not in manifest.external_institutions
+        and (shard.labelled if labelled else shard.records)
     ]
 
 
+def _count(shards: Sequence[Shard], labelled: bool) -> int:
+    return sum(shard.labelled if labelled else shard.records for shard in shards)
+
+
+def _patients(manifest: Manifest, shard: Shard) -> dict[str, tuple[int, int, int]]:
+    """Patient key -> recordings, labelled ones, and positive ones."""
+    return _read_patients(manifest.shard_path(shard), shard.sha256)
+
+
 # Every learning rate asks several times, and shards hold gigabytes of samples beside their labels.
-@lru_cache(maxsize=2)
-def _count_labels(shards: tuple[tuple[str, str], ...]) -> dict[str, tuple[int, int]]:
-    """Patient key -> labelled recordings, and positive ones. Shards are paths, and checksums to cache by."""
-    paths = tf.constant([path for path, _ in shards], tf.string)
-    records = tf.data.TFRecordDataset(paths, buffer_size=_READ_BUFFER_BYTES)
+@cache
+def _read_patients(path: str, sha256: str) -> dict[str, tuple[int, int, int]]:
+    """As `_patients`; the checksum is there to cache by."""
+    records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
     batches = records.batch(_COUNTED_AT_ONCE).map(
         lambda serialized: schema.decode(serialized, ("patient_key", "label"))
     )
-    counts: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int, int]] = {}
     for batch in batches.as_numpy_iterator():
         for key, label in zip(batch["patient_key"].tolist(), batch["label"].tolist(), strict=True):
-            if label >= 0:  # not NaN
-                recordings, positives = counts.get(key.decode(), (0, 0))
-                counts[key.decode()] = (recordings + 1, positives + int(label))
+            recordings, labelled, positives = counts.get(key.decode(), (0, 0, 0))
+            counts[key.decode()] = (recordings + 1, labelled + (label >= 0), positives + (label == 1))
     return counts
 
 

@@ -4,14 +4,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.run_folder import PARTIAL
-from keras_ecg_mae.storage import flush, is_remote, storage_path
+from keras_ecg_mae.storage import is_remote, local_whole_file, storage_path
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -60,8 +59,6 @@ def make_folder(path: str) -> None:
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """A file to write, there under its name once the block has ended without an error, and then whole.
 
-    It is whole even where the power fails: a disk may otherwise keep a file's new name and not its content.
-
     Raises:
         DatasetError: it cannot be written.
     """
@@ -76,17 +73,8 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
                     uploaded.write(b"")  # else an empty file would not be made, and one that was there would stay
                     shutil.copyfileobj(content, uploaded, _CHUNK_BYTES)
             return
-        partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
-        try:
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-            with suppress(OSError):  # some file systems cannot, and keep a folder's names in their own time
-                flush(target.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        with local_whole_file(target) as file:
+            yield file
     except storage_errors(path) as error:
         raise DatasetError(f"{path}: Expected to write this file. Received: {reason(error)}.") from error
 

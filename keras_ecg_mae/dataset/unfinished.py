@@ -20,8 +20,7 @@ from keras_ecg_mae.dataset.shard_result import UNFINISHED, has_results, read_res
 from keras_ecg_mae.dataset.storage import make_folder, reason, sha256, storage_errors, write_text
 from keras_ecg_mae.dataset.table_problems import TABLE_PROBLEMS
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.run_folder import PARTIAL
-from keras_ecg_mae.storage import files_under, is_remote, read_if_there, storage_path
+from keras_ecg_mae.storage import PARTIAL, files_under, is_remote, read_if_there, storage_path
 
 _CHECKING_THREADS = 8  # which a disk answers best; the checksums are computed outside of Python's lock
 _IDENTITY = "identity.json"

@@ -2,8 +2,8 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def evaluate(
     label_name: str,
     confidence: float,
     threshold: float | None = None,
+    trained_patients: Collection[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Results:
     """Predicts every batch, scores the test ECGs and writes everything into `folder`, `results.json` last.
 
@@ -42,6 +44,9 @@ def evaluate(
         label_name: what a positive label means, for the tables.
         confidence: level of the intervals, in (0, 1).
         threshold: chosen before, on other ECGs; None chooses it on the validation ECGs.
+        trained_patients: keys of the patients whose labels training was allowed. Test ECGs of theirs are left out, and
+            validation ECGs of others. None leaves nothing out.
+        notes: what a reader has to know beside the figures, a sentence each.
 
     Raises:
         RunError: a probability or label that is none, a record that comes twice (each names the record), no test ECG,
@@ -49,6 +54,16 @@ def evaluate(
     """
     parts = [_predicted(predict, batch) for batch in batches]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if trained_patients is not None and not table.empty:
+        learnt = table["patient_key"].isin(trained_patients)
+        left_out = table[learnt & (table["split"] == "test")]
+        if not left_out.empty:
+            notes = (
+                *notes,
+                f"Left out: {len(left_out):,} ECGs of {left_out['patient_key'].nunique():,} patients whom training has "
+                "learnt from.",
+            )
+        table = table[learnt == (table["split"] == "validation")]
     if table.empty or not (table["split"] == "test").any():
         raise RunError("Expected at least one labelled test ECG to evaluate on. Received none.")
     repeated = table["record_id"].duplicated()
@@ -61,6 +76,7 @@ def evaluate(
             f"Received {len(leaked)}, the first being {leaked['record_id'].iloc[0]!r}."
         )
     results, curves = score(table, external_institutions, label_name, confidence, threshold)
+    results = replace(results, notes=tuple(notes))
     # An interrupted evaluation leaves no results rather than those of other predictions.
     (folder / RESULTS).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, table)
@@ -112,6 +128,7 @@ def read_results(folder: Path) -> Results:
         data = json.loads(path.read_text(encoding="utf-8"))
         fields = {**data, "validation": _read_group(data["validation"])}
         fields["groups"] = tuple(_read_group(group) for group in data["groups"])
+        fields["notes"] = tuple(data["notes"])
         return Results(**fields)
     except FileNotFoundError:
         raise RunError(f"{path}: Expected the results of an evaluation. Received no such file.") from None
@@ -135,7 +152,7 @@ def _interval(item: Auroc | Proportion) -> str:
 
 
 def format_results(results: Results) -> str:
-    """A short aligned table for the console: one line an institution, one a pool."""
+    """A short aligned table for the console: one line an institution, one a pool; and the notes below it."""
     level = f"{100 * results.confidence:g}%"
     rows: list[tuple[str, ...]] = [("institution", "role", "ECGs", "patients", "positive", f"AUROC ({level} CI)")]
     for group in results.groups:
@@ -150,7 +167,7 @@ def format_results(results: Results) -> str:
             for place, (cell, pad) in enumerate(zip(row, pads, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"* {note}" for note in results.notes)])
 
 
 def _columns(text: str) -> int:
@@ -169,6 +186,7 @@ def format_markdown(results: Results) -> str:
         f"Threshold {results.threshold:.6g}: {results.threshold_rule}. "
         "It was chosen on the validation row, whose accuracy is therefore optimistic. "
         f"Intervals are at {level} and respect several ECGs of one patient.",
+        *(f"\n{note}" for note in results.notes),
         "",
         "| " + " | ".join(header) + " |",
         "|---|---|" + "---:|" * (len(header) - 2),

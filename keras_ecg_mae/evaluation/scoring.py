@@ -57,6 +57,7 @@ class Results:
         threshold_rule: how it was chosen, in words.
         validation: the ECGs the threshold was chosen on; its sensitivity and specificity are therefore optimistic.
         groups: internal institutions by name, `all internal`, external institutions by name, `all external`.
+        notes: what a reader has to know beside the figures, a sentence each.
     """
 
     label_name: str
@@ -65,6 +66,7 @@ class Results:
     threshold_rule: str
     validation: Group
     groups: tuple[Group, ...]
+    notes: tuple[str, ...] = ()
 
 
 def score(

@@ -51,6 +51,7 @@ from keras_ecg_mae.serving.signatures import (
 from keras_ecg_mae.serving.versions import partial_version, publish
 from keras_ecg_mae.serving.warmup import simulated_ecg, write_warmup
 from keras_ecg_mae.spec import PATCHES
+from keras_ecg_mae.training_data import to_json
 
 TOLERANCE = 1e-5
 
@@ -115,14 +116,14 @@ def export_autoencoder(
     folder: Path,
     *,
     origin: Origin,
-    validation: Mapping[str, float],
+    validation: Mapping[str, Any],
     batch_sizes: Sequence[int] = Export.export_batch_sizes,
     ecg_mv: np.ndarray | None = None,
 ) -> Path:
     """As `export_classifier`, for a pretrained autoencoder; its signatures are `autoencoder_signatures`.
 
     Args:
-        validation: what pretraining's `done.json` says of its errors, for the model card.
+        validation: what pretraining's `done.json` says of its errors, and on what they are, for the model card.
     """
     signatures = autoencoder_signatures(autoencoder, max_flat_leads=origin.max_flat_leads)
 
@@ -219,8 +220,9 @@ def _about(
         "weights": weights,
         "warmup_batch_sizes": list(batch_sizes),
         "intended_use": INTENDED_USE,
-        "run": origin.run,
-        "dataset": origin.dataset,
+        "run": origin.trained.run,
+        "dataset": origin.trained.dataset.sha256,
+        **to_json(origin.trained),
         "external_institutions": list(origin.cohort.external_institutions),
         "counts": [asdict(count) for count in origin.cohort.counts],
         "settings": dict(origin.settings),
@@ -232,8 +234,8 @@ def _about(
         "normalisation, inside": model.normalization.mode,
         "computes in": model.encoder.dtype_policy.name,
         "weights": f"{weights['count']:,}, SHA-256 {weights['sha256']}",
-        "run": origin.run,
-        "dataset": origin.dataset,
+        "run": origin.trained.run,
+        "dataset": origin.trained.dataset.sha256,
         "trained": origin.made and f"{origin.made.done}, revision {origin.made.git_revision}",
         "exported": f"{made.done}, revision {made.git_revision}",
     }

@@ -33,9 +33,9 @@ def write_classifier_card(
         *_limits(origin, decision.label),
         *_refused(decision),
         "## How well it does",
-        "AUROC, and sensitivity and specificity at the threshold, on test ECGs of patients that neither training nor "
-        f"the choice of the threshold has seen. Intervals, at {confidence}, respect several ECGs of one patient. An "
-        "external institution took no part in training.",
+        "AUROC, and sensitivity and specificity at the threshold, on test ECGs of patients whose labels neither "
+        f"fine-tuning nor the choice of the threshold has seen. Intervals, at {confidence}, respect several ECGs of "
+        "one patient. An external institution took no part in fine-tuning.",
         _accuracy_table(decision.evaluation),
         f"Positive is a probability of at least {threshold}: {decision.threshold_rule}. Where the condition is rarer "
         "or more frequent than it was there, another threshold may be right; the probability is served beside it.",
@@ -47,9 +47,9 @@ def write_classifier_card(
 
 
 def write_autoencoder_card(
-    folder: Path, name: str, origin: Origin, validation: Mapping[str, float], facts: Mapping[str, Any]
+    folder: Path, name: str, origin: Origin, validation: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> None:
-    """Writes the card of an autoencoder; `validation` are its errors as shares of the recordings' variance."""
+    """Writes the card of an autoencoder; `validation` are its errors, as shares of a variance, and what they are on."""
     shown = {
         "validation_error": "the model, on hidden patches",
         "validation_record_mean": "predicting each recording's mean",
@@ -63,7 +63,7 @@ def write_autoencoder_card(
         _INTENDED_USE,
         *_limits(origin, ""),
         "## How well it does",
-        "Squared error on validation recordings, as a share of their variance:",
+        f"Squared error, as a share of the recordings' variance, on {validation['validated_on']}:",
         _table(("predictor", "error"), rows),
         *_data(origin),
         *_input(origin),
@@ -78,12 +78,13 @@ def _meaning(origin: Origin, label: str) -> str:
             f"`{_cell(label)}`, a label of the dataset's table. That label stands for itself alone: nothing here is "
             "about left ventricular systolic dysfunction."
         )
-    under = "" if origin.lvef_threshold is None else f" (ejection fraction under {origin.lvef_threshold:g}%)"
+    threshold = origin.trained.lvef_threshold
+    under = "" if threshold is None else f" (ejection fraction under {threshold:g}%)"
     return f"left ventricular systolic dysfunction{under}."
 
 
 def _limits(origin: Origin, label: str) -> list[str]:
-    institutions = len(set(origin.cohort.institutions) - set(origin.cohort.external_institutions))
+    institutions = len(origin.trained.recordings)
     limits = [
         f"It was trained on {institutions} institution{'s' if institutions != 1 else ''}, with their devices, "
         "patients and years. What it does elsewhere is not known before it was tried there.",
@@ -127,11 +128,9 @@ def _data(origin: Origin) -> list[str]:
         rows.append((_cell(count.institution), count.split, *(f"{number:,}" for number in numbers)))
     head = ("institution", "split", "patients", "positive ECGs", "negative ECGs", "unlabelled ECGs")
     external = ", ".join(_cell(name) for name in origin.cohort.external_institutions) or "none"
-    text = (
-        f"External institutions, tested on only: {external}. A patient is in one split. Pretraining, where there was "
-        "any, took all ECGs of the split train, labelled or not."
-    )
-    return ["## Data", text, _table(head, rows)]
+    seen = "\n".join(f"* {_cell(sentence)}" for sentence in origin.trained.sentences())
+    text = f"External to this dataset: {external}. A patient is in one split of it."
+    return ["## Data", seen, text, _table(head, rows)]
 
 
 def _input(origin: Origin) -> list[str]:

@@ -1,6 +1,5 @@
 """Where an exported model comes from."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,8 @@ import numpy as np
 
 from keras_ecg_mae.config import SPLITS, Cohort
 from keras_ecg_mae.dataset import CohortDescription, Manifest, evaluation_batches
-from keras_ecg_mae.run_folder import SETTINGS, Made, read_made
-from keras_ecg_mae.storage import read_if_there
+from keras_ecg_mae.run_folder import SETTINGS, Made, read_json, read_made
+from keras_ecg_mae.training_data import TrainingData
 
 COMPARED_RECORDINGS = 8
 
@@ -27,43 +26,36 @@ class Origin:
     """Where a model comes from.
 
     Attributes:
-        run: its run folder, as it was named.
-        dataset: checksum of the dataset it was trained on.
+        trained: what it was trained on.
         cohort: who is in that dataset.
         max_flat_leads, long_recordings: `prepare`'s settings, which say what becomes of a recording before the model.
-        lvef_threshold: an ejection fraction under this percentage is a positive label; None with another label.
         settings: others that made it, by name, for the model card.
         made: when and by which revision its weights were finished; None where it is not known.
     """
 
-    run: str
-    dataset: str
+    trained: TrainingData
     cohort: CohortDescription
     max_flat_leads: int = 0
     long_recordings: str = "first"
-    lvef_threshold: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     made: Made | None = None
 
 
-def origin_of(run: str, stage: Path, manifest: Manifest) -> Origin:
+def origin_of(trained: TrainingData, stage: Path, manifest: Manifest) -> Origin:
     """The origin of a run's model.
 
     Args:
-        run: its folder, as it was named.
+        trained: what it was trained on.
         stage: the folder of the stage that made it. What it was made with stands there: the settings of a later
             command may be others.
-        manifest: the dataset it was made from.
+        manifest: the dataset it was trained on.
     """
-    made_with = json.loads(read_if_there(stage / SETTINGS) or b"{}")
-    prepared = manifest.settings
+    made_with = read_json(stage / SETTINGS) or {}
     return Origin(
-        run=run,
-        dataset=manifest.digest,
+        trained=trained,
         cohort=manifest,
-        max_flat_leads=prepared.get("max_flat_leads", Cohort.max_flat_leads),
-        long_recordings=prepared.get("long_recordings", Cohort.long_recordings),
-        lvef_threshold=None if prepared.get("label_column") else prepared.get("lvef_threshold"),
+        max_flat_leads=manifest.settings.get("max_flat_leads", Cohort.max_flat_leads),
+        long_recordings=manifest.settings.get("long_recordings", Cohort.long_recordings),
         settings={name: made_with[name] for name in _SHOWN if name in made_with},
         made=read_made(stage),
     )

@@ -1,13 +1,14 @@
 """A run's classifier, held against a dataset's labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import SPLITS, Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import evaluate
@@ -17,6 +18,7 @@ from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import local_copy, storage_path
 from keras_ecg_mae.training.finetune import CLASSIFIER
+from keras_ecg_mae.training_data import TrainingData, describe_label, expect_training_data, read_patients
 
 
 def load_classifier(config: Config) -> Classifier | CnnClassifier:
@@ -45,21 +47,84 @@ def evaluate_predictions(
     folder: Path,
     threshold: float | None,
 ) -> Results:
-    """Predicts the validation and test ECGs that have a label, and leaves what comes of it in `folder`.
+    """Predicts the labelled ECGs that fine-tuning has not learnt from, and leaves what comes of it in `folder`.
+
+    On the run's own dataset these are its test ECGs, beside the validation ECGs that fine-tuning was allowed. On
+    another one they are all labelled ECGs, whichever their split, but for those of patients whom fine-tuning has learnt
+    from; an institution is external where fine-tuning has learnt from none of its ECGs. Where the patients of the two
+    datasets cannot be compared, of an internal institution its split test alone is taken.
 
     Args:
         predict: `(batch, 12, 5000)` mV -> probabilities `(batch,)`.
         threshold: from which a probability is positive; None chooses it on the validation ECGs.
+
+    Raises:
+        RunError: the dataset has another label than the run was fine-tuned for.
     """
+    finetuning = storage_path(config.training.run) / FOLDERS["finetune"]
+    trained, patients = expect_training_data(finetuning, "finetune"), read_patients(finetuning)
+    _expect_label(trained, manifest)
+    notes = _notes(trained, manifest)
+    external, splits = manifest.external_institutions, SPLITS[1:]
+    own = manifest.digest == trained.dataset.sha256
+    comparable = own or manifest.patient_keys == trained.patient_keys != ""
+    if not own:
+        internal = [name for name in manifest.institutions if name in trained.recordings]
+        external, splits = tuple(name for name in manifest.institutions if name not in internal), SPLITS
+        if not comparable:
+            shards = [shard for shard in manifest.shards if shard.split == "test" or shard.institution in external]
+            manifest = replace(manifest, shards=tuple(shards))
+            among = f" They may be among the test ECGs of {', '.join(internal)}." if internal else ""
+            notes.append(
+                "Patients whom fine-tuning has learnt from could not be left out: the patient keys of this dataset "
+                f"were made with another secret than those of {trained.dataset.folder}.{among}"
+            )
     batches = evaluation_batches(
-        manifest, ["validation", "test"], batch_size=config.evaluation.evaluate_batch_size, labelled=True
-    )
+        manifest, splits, batch_size=config.evaluation.evaluate_batch_size, labelled=True
+    ).as_numpy_iterator()
     return evaluate(
         predict,
-        batches.as_numpy_iterator(),
+        batches if own else _as_test(batches),
         folder,
-        external_institutions=manifest.external_institutions,
-        label_name=manifest.label_name,
+        external_institutions=external,
+        label_name=trained.label_name,
         confidence=config.evaluation.confidence,
         threshold=threshold,
+        trained_patients=patients if comparable else None,
+        notes=notes,
     )
+
+
+def _as_test(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """The split of another dataset says nothing about this run."""
+    return ({**batch, "split": np.full(len(batch["label"]), "test")} for batch in batches)
+
+
+def _expect_label(trained: TrainingData, manifest: Manifest) -> None:
+    """Raises `RunError` where a dataset has another label. One that is alike by name may not tell its threshold."""
+    thresholds = {trained.lvef_threshold, manifest.lvef_threshold} - {None}
+    if manifest.label_name != trained.label_name or len(thresholds) > 1:
+        raise RunError(
+            f"{manifest.path}: Expected a dataset with the label of the run {trained.run}, {trained.label}. Received "
+            f"one with {describe_label(manifest.label_name, manifest.lvef_threshold)}."
+        )
+
+
+def _notes(trained: TrainingData, manifest: Manifest) -> list[str]:
+    """What a reader of these results has to know of what the weights have seen before fine-tuning."""
+    notes = []
+    if trained.lvef_threshold != manifest.lvef_threshold:
+        notes.append(
+            f"The run was fine-tuned for {trained.label}; the dataset says "
+            f"{describe_label(manifest.label_name, manifest.lvef_threshold)}."
+        )
+    while trained.before is not None:
+        trained = trained.before
+        seen = {name: trained.recordings[name] for name in manifest.institutions if name in trained.recordings}
+        if trained.dataset.sha256 == manifest.digest:
+            seen = {name: {"test": splits["test"]} for name, splits in seen.items() if "test" in splits}
+        if seen:
+            notes.append(replace(trained, recordings=seen).sentence())
+    if trained.initial_weights:
+        notes.append(trained.unknown_weights())
+    return notes

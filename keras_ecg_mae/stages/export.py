@@ -28,10 +28,13 @@ from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.finetune import load_autoencoder
 from keras_ecg_mae.training.pretrain import AUTOENCODER
+from keras_ecg_mae.training_data import expect_training_data
 
 
 def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
     """Exports the run's classifier or autoencoder, and marks the stage done in `folder`.
+
+    Label, cohort and limits are those of `manifest`, which must be the dataset that the run was trained on.
 
     Raises:
         RunError: the gate refuses the classifier, a stage before is missing, the version before is of another model, or
@@ -52,7 +55,7 @@ def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, 
 
 
 def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -> Path:
-    run = storage_path(config.training.run)
+    finetuning = storage_path(config.training.run) / FOLDERS["finetune"]
     classifier, results = _to_serve(config, manifest)
     groups = [asdict(group) for group in results.groups]
     try:
@@ -68,14 +71,14 @@ def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -
         classifier,
         saved_models,
         decision=Decision(
-            label=manifest.label_name,
+            label=results.label_name,
             threshold=results.threshold,
             threshold_rule=results.threshold_rule,
             confidence=results.confidence,
             evaluation=groups,
             refused=refused,
         ),
-        origin=origin_of(config.training.run, run / FOLDERS["finetune"], manifest),
+        origin=origin_of(expect_training_data(finetuning, "finetune"), finetuning, manifest),
         batch_sizes=config.export.export_batch_sizes,
         ecg_mv=ecgs_to_compare(manifest, labelled=True),
     )
@@ -101,8 +104,8 @@ def _export_autoencoder(config: Config, manifest: Manifest, saved_models: Path) 
     return export_autoencoder(
         load_autoencoder(folder / AUTOENCODER),
         saved_models,
-        origin=origin_of(config.training.run, folder, manifest),
-        validation={name: value for name, value in done.items() if name.startswith("validation_")},
+        origin=origin_of(expect_training_data(folder, "pretrain"), folder, manifest),
+        validation={name: value for name, value in done.items() if name.startswith("validat")},
         batch_sizes=config.export.export_batch_sizes,
         ecg_mv=ecgs_to_compare(manifest, labelled=False),
     )

@@ -1,5 +1,7 @@
 """Beginning a run, and doing its stages one by one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,20 +10,21 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import OWN_PRETRAINING, TRAINED_STAGES, Config
-from keras_ecg_mae.dataset import Manifest, labelled_patients, steps_per_epoch, verify
+from keras_ecg_mae.dataset import Manifest, labelled_patients, read_manifest, steps_per_epoch, verify
 from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
 from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.flags import flag_lines
 from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
-from keras_ecg_mae.run_record import Dataset, expect_dataset, read_commands, record_command, this_command
+from keras_ecg_mae.run_record import Dataset, expect_dataset, record_command, this_command
 from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier
 from keras_ecg_mae.stages.export import export_model
-from keras_ecg_mae.stages.settings import FOLDERS, deciding_settings, pretrained_encoder, stage_folder
+from keras_ecg_mae.stages.settings import FOLDERS, deciding_settings, expect_rates, pretrained_encoder, stage_folder
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
 from keras_ecg_mae.training.finetune import check_labels, finetune
 from keras_ecg_mae.training.pretrain import pretrain
+from keras_ecg_mae.training_data import TrainingData, describe_label, expect_training_data
 
 
 def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
@@ -38,7 +41,7 @@ def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
     dataset = Dataset(manifest.folder, manifest.digest, manifest.count())
     expect_dataset(run, dataset)
     if "pretrain" in stages:
-        steps_per_epoch(manifest, config.pretraining.batch_size, labelled=False)
+        steps_per_epoch(manifest, config.pretraining.batch_size, labelled=False, splits=config.pretraining.splits)
     if "finetune" in stages:
         check_labels(manifest)
         settings, seed = config.finetuning, config.training.seed
@@ -50,9 +53,13 @@ def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
     if "evaluate" in stages and not manifest.count("test", labelled=True):
         raise DatasetError(f"{manifest.path}: Expected labelled recordings in the split test. Received none.")
     for stage in stages:
-        expect_settings(stage_folder(stage, config), deciding_settings(stage, config, manifest))
-        if read_done(stage_folder(stage, config)) is None:
+        folder = stage_folder(stage, config)
+        expect_settings(folder, deciding_settings(stage, config, manifest))
+        done = read_done(folder)
+        if done is None:
             break  # its result is among what decides the next one
+        if stage == "finetune":
+            expect_rates(config, folder, done)
     if not chief:
         return
     devices = [device.name for device in tf.config.list_physical_devices()]
@@ -64,15 +71,19 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
     """Does a stage, or reads what it left when it was done before. Returns what its `done.json` holds.
 
     Raises:
-        RunError: an earlier stage's result is missing, the stage was begun with other settings, or TensorFlow failed,
-            as for want of memory.
+        RunError: an earlier stage's result is missing, the stage was begun with other settings, the dataset is not the
+            one that the model to evaluate or export was trained on, or TensorFlow failed, as for want of memory.
         DatasetError: a shard was damaged, or removed, while it was in use.
         PreemptedError: the process was asked to end, or another worker has gone; the same command goes on.
     """
     folder = stage_folder(stage, config)
+    if stage not in TRAINED_STAGES:
+        _expect_own(trained_on(stage, config), manifest)
     if chief:
         enter_stage(folder, deciding_settings(stage, config, manifest))
     done = read_done(folder)
+    if done is not None and stage == "finetune":
+        expect_rates(config, folder, done)
     if done is not None and stage == "export" and not storage_path(done["saved_model"]).exists():
         logging.info("%s was done before, and its version is gone: once more.", stage)
         done = None
@@ -80,16 +91,54 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
         logging.info("%s was done before: %s.", stage, folder)
         return done
     logging.info("%s begins: %s.", stage, folder)
+    with _failures_named(folder, manifest):
+        try:
+            return _STAGES[stage](config, manifest, folder)
+        except tf.errors.OpError as error:
+            if stage in TRAINED_STAGES and worker_lost(make_strategy(config.training.strategy), error):
+                raise PreemptedError(lost_worker(error)) from error
+            raise
+
+
+@contextmanager
+def _failures_named(folder: Path, manifest: Manifest) -> Iterator[None]:
+    """Around what computes: a failure of TensorFlow names the damaged shard, where one is the reason."""
     try:
-        return _STAGES[stage](config, manifest, folder)
+        yield
     except tf.errors.OpError as error:
-        if stage in TRAINED_STAGES and worker_lost(make_strategy(config.training.strategy), error):
-            raise PreemptedError(lost_worker(error)) from error
-        verify(manifest)  # names the shard, where one is the reason
+        verify(manifest)
         remedy = ""
         if isinstance(error, tf.errors.ResourceExhaustedError):
             remedy = " For less memory, raise --accumulation or lower the batch size."
         raise RunError(f"{folder}: Expected to compute. Received: {reason(error)}.{remedy}") from error
+
+
+def trained_on(stage: str, config: Config) -> TrainingData:
+    """What the model that is evaluated or exported was trained on. Raises `RunError` where it is not trained yet."""
+    of_autoencoder = stage == "export" and config.export.exported == "autoencoder"
+    maker = "pretrain" if of_autoencoder else "finetune"
+    return expect_training_data(storage_path(config.training.run) / FOLDERS[maker], maker)
+
+
+def _expect_own(trained: TrainingData, manifest: Manifest) -> None:
+    """Raises `RunError` where a dataset is not the one that a run was trained on; it may have moved."""
+    own = trained.dataset
+    if manifest.digest != own.sha256:
+        label = describe_label(manifest.label_name, manifest.lvef_threshold)
+        raise RunError(
+            f"{manifest.path}: Expected the dataset that the run {trained.run} was trained on, {own.folder} with the "
+            f"checksum {own.sha256} (label: {trained.label}). Received another one, with {manifest.digest} (label: "
+            f"{label})."
+        )
+
+
+def own_dataset(stage: str, config: Config) -> Manifest:
+    """The dataset that the model to evaluate or export was trained on: `--dataset`, or without it where it lay then.
+
+    Raises:
+        DatasetError: it does not lie there. RunError: the model is not trained yet.
+    """
+    return read_manifest(config.training.dataset or trained_on(stage, config).dataset.folder)
 
 
 def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
@@ -108,11 +157,17 @@ _STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "
 
 
 def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]:
-    """Evaluates a run's classifier on its own dataset (the stage `evaluate`), or on another one."""
-    run = storage_path(config.training.run)
-    if any(command.dataset.sha256 == manifest.digest for command in read_commands(run)):
+    """Evaluates a run's classifier on its own dataset (the stage `evaluate`), or on another one with the same label.
+
+    Raises:
+        RunError: the dataset has another label, or as `run_stage`. DatasetError: as `run_stage`.
+    """
+    folder = storage_path(config.training.run) / FOLDERS["evaluate"]
+    if manifest.digest == trained_on("evaluate", config).dataset.sha256:
         run_stage("evaluate", config, manifest)
-        return run / FOLDERS["evaluate"], read_results(run / FOLDERS["evaluate"])
-    folder = run / f"{FOLDERS['evaluate']}-{Path(manifest.folder).name}"
-    threshold = read_results(run / FOLDERS["evaluate"]).threshold
-    return folder, evaluate_model(load_classifier(config), config, manifest, folder, threshold)
+        return folder, read_results(folder)
+    threshold = read_results(folder).threshold
+    # Two datasets may have folders of one name.
+    folder = folder.with_name(f"{folder.name}-{Path(manifest.folder).name}-{manifest.digest[:8]}")
+    with _failures_named(folder, manifest):
+        return folder, evaluate_model(load_classifier(config), config, manifest, folder, threshold)

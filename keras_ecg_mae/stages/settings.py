@@ -1,5 +1,6 @@
 """Where a stage leaves what it makes, and what decides it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, Config, Section
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import read_done
+from keras_ecg_mae.run_folder import DONE, read_done
 from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.training.finetune import trials
 from keras_ecg_mae.training.pretrain import AUTOENCODER
 
 FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
@@ -46,7 +48,8 @@ def deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[st
             return {
                 **common,
                 **_without(config.model, *idle),
-                **_without(config.finetuning, *(["learning_rates", "epochs", "patience"] if by_mae else [])),
+                # Each learning rate is a training of its own: `expect_rates` looks at them.
+                **_without(config.finetuning, "learning_rates", *(["epochs", "patience"] if by_mae else [])),
                 "mae": asdict(config.mae_finetuning) if by_mae else None,
                 "pretrain": read_done(run / FOLDERS["pretrain"]) if own else None,
                 "encoder_sha256": _encoder_sha256(config),
@@ -58,6 +61,19 @@ def deciding_settings(stage: str, config: Config, manifest: Manifest) -> dict[st
     if config.export.exported == "autoencoder":
         return {**settings, "pretrain": read_done(run / FOLDERS["pretrain"])}
     return {**settings, "finetune": finetuned, "evaluate": read_done(run / FOLDERS["evaluate"])}
+
+
+def expect_rates(config: Config, folder: Path, done: Mapping[str, Any]) -> None:
+    """Raises `RunError` where a finished fine-tuning is asked for with other learning rates, but for diverged ones."""
+    diverged = {result["learning_rate"] for result in done["learning_rates"] if result["validation_loss"] is None}
+    noted = {result["learning_rate"] for result in done["learning_rates"]} - diverged
+    asked = {trial.learning_rate for trial in trials(config)} - diverged
+    if asked != noted:
+        then, now = (", ".join(f"{rate:g}" for rate in sorted(rates)) for rates in (noted, asked))
+        raise RunError(
+            f"{folder / DONE}: Expected the learning rates that fine-tuning was done with, {then}. Received {now}: "
+            "give another --run, or remove the stage's folder to do it again."
+        )
 
 
 def _without(section: Section, *idle: str) -> dict[str, Any]:

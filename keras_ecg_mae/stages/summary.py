@@ -1,7 +1,6 @@
 """What a run has come to, for the console."""
 
 from keras_ecg_mae.config import OWN_PRETRAINING, STAGES, Config
-from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.run_folder import read_done
@@ -9,7 +8,7 @@ from keras_ecg_mae.stages.settings import FOLDERS, stage_folder
 from keras_ecg_mae.storage import is_remote, storage_path
 
 
-def summary(config: Config, manifest: Manifest) -> str:
+def summary(config: Config) -> str:
     """What a run has come to: a short text for the console."""
     run = storage_path(config.training.run)
     done = {stage: read_done(stage_folder(stage, config)) for stage in STAGES}
@@ -18,7 +17,7 @@ def summary(config: Config, manifest: Manifest) -> str:
         lines += [
             f"  pretrained   {config.model.size}: {pretrained['encoder_weights'] / 1e6:.2f} M encoder and "
             f"{pretrained['decoder_weights'] / 1e6:.2f} M decoder weights, {pretrained['steps']:,} steps",
-            "               error on hidden patches of validation recordings, as a share of their variance: "
+            f"               error on hidden patches of {pretrained['validated_on']}, as a share of their variance: "
             f"{pretrained['validation_error']:.2f}",
             f"               (predicting the recording's mean: {pretrained['validation_record_mean']:.2f}; the mean of "
             f"the lead's visible patches: {pretrained['validation_lead_visible_mean']:.2f})",
@@ -30,9 +29,11 @@ def summary(config: Config, manifest: Manifest) -> str:
             f"  fine-tuned   at {finetuned['learning_rate']:g}, epoch {finetuned['epoch'] + 1}: lowest validation loss "
             f"{finetuned['validation_loss']:.4f}"
         )
+        diverged = [trial for trial in finetuned["learning_rates"] if trial["validation_loss"] is None]
+        lines += [f"               {trial['learning_rate']:g} diverged: {trial['diverged']}" for trial in diverged]
     if done["evaluate"] is not None:
         results = read_results(run / FOLDERS["evaluate"])
-        lines += [f"  evaluated    {manifest.label_name}, test recordings:", ""]
+        lines += [f"  evaluated    {results.label_name}, test recordings:", ""]
         lines += [f"    {line}" for line in format_results(results).splitlines()]
         lines.append("")
         if config.evaluation.expected_auroc:

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch, training_batches
-from keras_ecg_mae.errors import DatasetError, RunError
+from keras_ecg_mae.errors import DatasetError, DivergedError, RunError
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pretrained_encoder
 from keras_ecg_mae.models.classifier import Classifier
@@ -27,6 +27,7 @@ from keras_ecg_mae.training.loop import Trainer
 from keras_ecg_mae.training.metrics_log import MetricsLog
 from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
 from keras_ecg_mae.training.published import load_published
+from keras_ecg_mae.training.record import note_training_data
 from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
 
@@ -75,6 +76,8 @@ def finetune(
 ) -> dict[str, Any]:
     """Fine-tunes at every learning rate and keeps the weights of the lowest validation loss over all.
 
+    A rate whose loss is not finite in some step has lost; it is listed with the loss None, and the search goes on.
+
     Args:
         config: the settings.
         manifest: the dataset.
@@ -84,18 +87,18 @@ def finetune(
         callbacks: Keras callbacks, the same for every learning rate.
 
     Returns:
-        What `done.json` holds: the learning rate and epoch that won, its validation loss, each rate's, and how many
-        labelled recordings were learnt from.
+        What `done.json` holds: the learning rate and epoch that won, its validation loss, each rate's, and what was
+        learnt from (`training_data.TrainingData`). The other workers' holds no training data.
 
     Raises:
         DatasetError: training or validation split without both labels. RunError: the pretrained encoder is of another
-            shape or normalisation, or the loss is not finite.
+            shape or normalisation, or every learning rate diverged.
     """
     check_labels(manifest)
-    labelled = manifest.count("train", labelled=True)
-    if config.finetuning.label_fraction < 1:
-        for split in ("validation", "train"):
-            used = labelled_patients(manifest, config.finetuning.label_fraction, config.training.seed, split)
+    fraction = config.finetuning.label_fraction
+    if fraction < 1:
+        for split in ("train", "validation"):
+            used = labelled_patients(manifest, fraction, config.training.seed, split)
             logging.info(
                 "%s: %d labelled recordings, %d of them positive, of %d patients.",
                 split,
@@ -103,7 +106,6 @@ def finetune(
                 used.positives,
                 len(used.keys),
             )
-        labelled = used.recordings
     strategy = make_strategy(config.training.strategy)
     check_batch("finetune_batch_size", config.finetuning.batch_size, strategy, config.training.accumulation)
     results = []
@@ -112,8 +114,15 @@ def finetune(
         results.append(
             read_done(trial_folder) or _run(trial, config, manifest, trial_folder, encoder, strategy, draw, callbacks)
         )
-    best = min(results, key=lambda result: result["validation_loss"])
-    done = {**best, "learning_rates": results, "labelled_recordings": labelled}
+    finite = [result for result in results if result["validation_loss"] is not None]
+    if not finite:
+        rates = ", ".join(f"{result['learning_rate']:g}" for result in results)
+        raise RunError(
+            f"{folder}: Expected a learning rate at which the loss stays finite. Received none: {rates} diverged. Try "
+            "lower ones, or float32."
+        )
+    best = min(finite, key=lambda result: result["validation_loss"])
+    done = {**best, "learning_rates": results}
     if is_chief(strategy):
         with tf.device("CPU"):
             # In float32, whatever was trained in: evaluation and serving then compute the same on every device.
@@ -123,6 +132,15 @@ def finetune(
                 model.load_weights(file)
             with writing(folder / CLASSIFIER):
                 model.save(folder / CLASSIFIER)
+        done |= note_training_data(
+            config,
+            manifest,
+            folder,
+            ("train", "validation"),
+            labelled=True,
+            label_fraction=fraction,
+            initial_weights=encoder,
+        )
         mark_done(folder, done)
     return done
 
@@ -247,13 +265,15 @@ def _run(
         logits, labels, patients = (np.concatenate(column) for column in zip(*parts, strict=True))
         cross_entropy = np.logaddexp(0, np.where(labels == 1, -logits, logits))
         loss = float(np.mean(cross_entropy, dtype=np.float64))
+        if not np.isfinite(loss):
+            raise DivergedError(f"{folder}: Expected a finite validation loss. Received {loss} after epoch {epoch}.")
         if draw and chief and loss < best.best(log.rows)[1]:
             for name, png in draw(labels, np.exp(-np.logaddexp(0, -logits)), patients).items():
                 log.picture(f"validation_{name}", (epoch + 1) * steps, png)
         return {BEST_BY: loss, "validation_auroc": float(roc_auc_score(labels, logits))}
 
     best = BestWeights(folder, BEST_BY, chief)
-    log = Trainer(
+    trainer = Trainer(
         title=f"finetune {trial.learning_rate:g}",
         model=model,
         optimizer=optimizer,
@@ -270,7 +290,15 @@ def _run(
         folder=folder,
         settings=config.training,
         callbacks=callbacks,
-    ).train()
+    )
+    try:
+        log = trainer.train()
+    except DivergedError as error:
+        logging.warning("Learning rate %g diverged. %s", trial.learning_rate, error)
+        result = {"learning_rate": trial.learning_rate, "epoch": None, "validation_loss": None, "diverged": str(error)}
+        if chief:
+            mark_done(folder, result)
+        return result
     epoch, loss = best.best(log.rows)
     result = {"learning_rate": trial.learning_rate, "epoch": epoch, "validation_loss": loss, "epochs": len(log.rows)}
     if chief:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import Training
-from keras_ecg_mae.errors import PreemptedError, RunError
+from keras_ecg_mae.errors import DivergedError, PreemptedError, RunError
 from keras_ecg_mae.run_folder import write_whole
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.checkpoints import Checkpoints
@@ -107,7 +107,8 @@ class Trainer:
             The log, with a row for every epoch.
 
         Raises:
-            RunError: the loss is not finite (names step and recordings), or a checkpoint cannot be written.
+            DivergedError: the loss is not finite; names step and recordings.
+            RunError: a checkpoint cannot be written.
             PreemptedError: SIGTERM or Ctrl-C has come, and everything is saved.
         """
         self._restore()
@@ -237,7 +238,7 @@ class Trainer:
         lines = ["record_id,largest_mv", *(f"{records[index]},{peaks[index]:g}" for index in order)]
         if self._chief:
             write_whole(self._folder / NOT_FINITE, "\n".join([*lines, ""]))
-        raise RunError(
+        raise DivergedError(
             f"{self._folder}: Expected a finite loss and gradient. Received the loss {loss:g} and the norm {norm:g} in "
             f"step {self._done} (epoch {epoch}), whose {len(records)} recordings {NOT_FINITE} lists, the largest "
             f"amplitude first ({records[order[0]]}: {peaks[order[0]]:g} mV). The last checkpoint is kept; try a lower "

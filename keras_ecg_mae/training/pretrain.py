@@ -23,6 +23,7 @@ from keras_ecg_mae.training.loop import Trainer
 from keras_ecg_mae.training.metrics_log import MetricsLog
 from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
 from keras_ecg_mae.training.published import load_published
+from keras_ecg_mae.training.record import note_training_data
 from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
 
@@ -40,8 +41,9 @@ def pretrain(
     `checkpoints/`, and `best/` with the weights of the lowest validation error.
 
     Returns:
-        What `done.json` holds: weights of encoder and decoder, steps, and the last validation's errors as shares of
-        the recordings' variance (`models.autoencoder.reconstruction_errors`).
+        What `done.json` holds: weights of encoder and decoder, steps, the last validation's errors as shares of the
+        recordings' variance (`models.autoencoder.reconstruction_errors`), what they are errors on, and what was
+        trained on (`training_data.TrainingData`). The other workers' holds no training data.
 
     Raises:
         DatasetError: fewer recordings than a batch. RunError: the loss is not finite, or the initial weights cannot be
@@ -51,7 +53,7 @@ def pretrain(
     strategy = make_strategy(config.training.strategy)
     chief = is_chief(strategy)
     check_batch("pretrain_batch_size", settings.batch_size, strategy, config.training.accumulation)
-    steps = steps_per_epoch(manifest, settings.batch_size, labelled=False)
+    steps = steps_per_epoch(manifest, settings.batch_size, labelled=False, splits=settings.splits)
     keras.utils.set_random_seed(config.training.seed)
     with strategy.scope():
         model = build_autoencoder(
@@ -97,15 +99,21 @@ def pretrain(
             first_step=step,
             seed=config.training.seed,
             labelled=False,
+            splits=settings.splits,
             time_shift=settings.time_shift,
             mask_noise=True,
             replicas=replicas,
             own_replicas=own_replicas,
         )
 
+    validation_split = "validation" if manifest.count("validation") else "train"
+    validated_on = f"{validation_split} recordings"
+    if validation_split in settings.splits:
+        validated_on += ", on which it was trained as well"
+    logging.info("pretrain is validated on %s.", validated_on)
     held_out = evaluation_batches(
         manifest,
-        ["validation"] if manifest.count("validation") else ["train"],
+        [validation_split],
         batch_size=config.evaluation.evaluate_batch_size,
         labelled=False,
         mask_noise_seed=config.training.seed,
@@ -150,8 +158,13 @@ def pretrain(
         "decoder_weights": decoder_weights,
         "steps": int(log.rows[-1]["step"]),
         **{name: value for row in log.rows for name, value in row.items() if name.startswith("validation_")},
+        "validated_on": validated_on,
     }
     if chief:
+        initial_weights = storage_path(settings.initial_weights) if settings.initial_weights else None
+        result |= note_training_data(
+            config, manifest, folder, settings.splits, labelled=False, initial_weights=initial_weights
+        )
         with writing(folder / AUTOENCODER):
             model.save(folder / AUTOENCODER)
         mark_done(folder, result)

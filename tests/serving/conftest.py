@@ -86,14 +86,26 @@ def _origin(label: str = "lvsd", **changes: Any) -> Any:
     from keras_ecg_mae.dataset import CohortDescription
     from keras_ecg_mae.dataset.description import Count
     from keras_ecg_mae.run_folder import Made
+    from keras_ecg_mae.run_record import Dataset
     from keras_ecg_mae.serving.origin import Origin
+    from keras_ecg_mae.training_data import TrainingData
 
     counts = (Count("a", "train", 1234, 300, 900, 50), Count("b|c", "test", 90, 0, 95, 5))
+    dataset = Dataset("datasets/x", "5d41", 1340)
+    pretrained = TrainingData("runs/y", dataset, "", None, "k", {"a": {"train": 1250, "test": 120}})
+    trained = TrainingData(
+        "runs/x",
+        dataset,
+        label,
+        40.0 if label == "lvsd" else None,
+        "k",
+        {"a": {"train": 1200, "validation": 50}},
+        "runs/y/pretrain/autoencoder.keras",
+        pretrained,
+    )
     values = {
-        "run": "runs/x",
-        "dataset": "5d41",
+        "trained": trained,
         "cohort": CohortDescription(label, ("b|c",), counts, ()),
-        "lvef_threshold": 40.0 if label == "lvsd" else None,
         "settings": {"size": "tiny"},
         "made": Made("2026-01-02T03:04:05+00:00", "0123abc", "0.1.0"),
     }
@@ -156,7 +168,11 @@ def exported_autoencoder(autoencoder: "MaskedAutoencoder", tmp_path_factory: pyt
     from keras_ecg_mae.serving.export import export_autoencoder
 
     folder = tmp_path_factory.mktemp("exported") / "mae"
-    validation = {"validation_error": 0.6, "validation_record_mean": 1.0}
+    validation = {
+        "validation_error": 0.6,
+        "validation_record_mean": 1.0,
+        "validated_on": "validation recordings, on which it was trained as well",
+    }
     return export_autoencoder(autoencoder, folder, origin=_origin(), validation=validation, batch_sizes=(2,))
 
 

@@ -27,7 +27,9 @@ def test_it_holds_data_figures_intended_use_and_limits(tmp_path: Path, origin: M
     accuracy = "| a | internal | 1,200 | 900 | 40 | 0.910 (0.850 to 0.950) | 0.750 (0.300 to 0.950) "
     assert any(line.startswith(accuracy) for line in lines)
     assert any(line.startswith("| b\\|c | internal | 1,200 | 900 | 0 | undefined | undefined |") for line in lines)
-    assert "External institutions, tested on only: b\\|c." in text
+    assert "External to this dataset: b\\|c." in text
+    assert "Fine-tuning learnt from the labels of 1,200 train ECGs" in text
+    assert "* Pretraining saw, without labels, the train and test ECGs of a (dataset datasets/x, run runs/y)." in text
     assert "more than 0 leads move less than 5 uV" in text
     assert "more than 20 mV from the median, or no lead with 20 uV" in text
     assert "refused" not in text
@@ -57,4 +59,5 @@ def test_an_autoencoders_card_claims_no_disease(exported_autoencoder: Path) -> N
     text = (exported_autoencoder / "assets" / "model_card.md").read_text()
     assert "| the model, on hidden patches | 0.600 |" in text
     assert "makes no statement about a disease" in text
+    assert "on validation recordings, on which it was trained as well:" in text
     assert "AUROC" not in text
