@@ -150,6 +150,7 @@ def test_the_papers_settings_are_those_of_the_paper(monkeypatch: pytest.MonkeyPa
         config = parse(f"--flagfile=pipelines/{name}.flags")
         assert (config.model.size, config.model.mask_ratio) == ("large", 0.75)
         assert (config.pretraining.epochs, config.pretraining.batch_size) == (1600, 1024)
+        assert config.pretraining.splits == ("train", "validation", "test")
         assert config.finetuning.learning_rates == (1e-4, 3e-5, 1e-5)
         assert config.training.precision == "mixed_bfloat16"
 
