@@ -40,7 +40,7 @@ from keras_ecg_mae.storage import storage_path
 # Settings that do not change what a dataset holds. The tables count by their checksum, the secret by its fingerprint.
 _CIRCUMSTANCES = ("labels", "echoes", "output", "patient_key_file", "workers", "runner", "table_only")
 _SIGNAL, _QUALITY = Signal(), Quality()
-_SETS = {"external_institutions", "quality_reject"}  # whose order says nothing
+_SETS = {"external_institutions", "quality_reject", "split_values"}  # whose order says nothing
 # What reads tables and recordings. TensorFlow only reads what these have written.
 _LIBRARIES = (
     "keras-ecg-mae",
@@ -162,6 +162,8 @@ def _describe(
 
 def _split(cohort: Cohort, table: Table) -> pd.DataFrame:
     """The table's rows with their split."""
+    if cohort.split_column:
+        return table.rows
     splits = assign_splits(
         table.rows,
         external_institutions=cohort.external_institutions,
