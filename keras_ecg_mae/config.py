@@ -69,8 +69,11 @@ class Simulation(Section):
 
     patients: int = setting(1200, "Patients to simulate, spread evenly over the institutions.")
     institutions: int = setting(3, "Institutions, each with its own devices, noise and case mix.")
-    institution_patients: tuple[int, ...] = setting((), "Patients of each institution, instead of an even spread.")
-    institution_recordings: tuple[int, ...] = setting((), "Recordings of each institution, with institution_patients.")
+    counts: str = setting(
+        "",
+        "CSV file with the size of each institution instead: institution, patients, ecgs; or exactly, by split and "
+        "label: institution, split, patients, case, control.",
+    )
     table_only: bool = setting(False, "Make the table alone, without recordings.")
     prevalence: float = setting(0.25, "Share of patients with an ejection fraction under 40%.")
     seed: int = setting(0, "Seed of the simulated cohort.")
@@ -78,12 +81,8 @@ class Simulation(Section):
     def check(self) -> None:
         self.expect("patients", self.patients >= 1, "to be at least 1")
         self.expect("institutions", 1 <= self.institutions <= self.patients, "to lie between 1 and the patients")
-        sizes = len(self.institution_patients)
-        self.expect("institution_patients", sizes in (0, self.institutions), f"to be {self.institutions} numbers")
-        self.expect("institution_recordings", len(self.institution_recordings) == sizes, f"to be {sizes} numbers")
-        pairs = list(zip(self.institution_patients, self.institution_recordings, strict=True))
-        fits = all(1 <= patients <= recordings for patients, recordings in pairs)
-        self.expect("institution_recordings", fits, "to be at least one for each of at least one patient")
+        even = (self.patients, self.institutions) != (Simulation.patients, Simulation.institutions)
+        self.expect("counts", not (self.counts and even), "without --simulate_patients and --simulate_institutions")
         self.expect("prevalence", 0 < self.prevalence < 1, "to lie between 0 and 1")
 
 

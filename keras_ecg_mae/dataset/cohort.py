@@ -74,8 +74,8 @@ def read_table(cohort: Cohort) -> Table:
     decides the result and cannot be read in more than half of its cells; patient ids that were rounded.
 
     Raises:
-        DatasetError: a file cannot be read, a column is missing or the wrong one, no row can be used, or a patient is in
-            two splits.
+        DatasetError: a file cannot be read, a column is missing or the wrong one, no row can be used, or a patient is
+            in two splits.
         ConfigError: an external institution that the table does not have, or a sheet.
     """
     wanted = {getattr(cohort, setting) for setting in _IN_USE}
