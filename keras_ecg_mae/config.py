@@ -69,8 +69,11 @@ class Simulation(Section):
 
     patients: int = setting(1200, "Patients to simulate, spread evenly over the institutions.")
     institutions: int = setting(3, "Institutions, each with its own devices, noise and case mix.")
-    institution_patients: tuple[int, ...] = setting((), "Patients of each institution, instead of an even spread.")
-    institution_recordings: tuple[int, ...] = setting((), "Recordings of each institution, with institution_patients.")
+    counts: str = setting(
+        "",
+        "CSV file with the size of each institution instead: institution, patients, ecgs; or exactly, by split and "
+        "label: institution, split, patients, case, control.",
+    )
     table_only: bool = setting(False, "Make the table alone, without recordings.")
     prevalence: float = setting(0.25, "Share of patients with an ejection fraction under 40%.")
     seed: int = setting(0, "Seed of the simulated cohort.")
@@ -78,12 +81,8 @@ class Simulation(Section):
     def check(self) -> None:
         self.expect("patients", self.patients >= 1, "to be at least 1")
         self.expect("institutions", 1 <= self.institutions <= self.patients, "to lie between 1 and the patients")
-        sizes = len(self.institution_patients)
-        self.expect("institution_patients", sizes in (0, self.institutions), f"to be {self.institutions} numbers")
-        self.expect("institution_recordings", len(self.institution_recordings) == sizes, f"to be {sizes} numbers")
-        pairs = list(zip(self.institution_patients, self.institution_recordings, strict=True))
-        fits = all(1 <= patients <= recordings for patients, recordings in pairs)
-        self.expect("institution_recordings", fits, "to be at least one for each of at least one patient")
+        even = (self.patients, self.institutions) != (Simulation.patients, Simulation.institutions)
+        self.expect("counts", not (self.counts and even), "without --simulate_patients and --simulate_institutions")
         self.expect("prevalence", 0 < self.prevalence < 1, "to lie between 0 and 1")
 
 
@@ -216,6 +215,19 @@ class Cohort(Section):
     train_fraction: float = setting(0.70, "Share of an institution's patients to train on.")
     validation_fraction: float = setting(0.15, "Share of an institution's patients to validate on; the rest is tested.")
     split_seed: int = setting(0, "Seed of the patient-level split.")
+    split_column: str = setting(
+        "", "Column with each recording's split (train, validation or test); empty: split by patient at random."
+    )
+    split_values: tuple[str, ...] = setting(
+        (),
+        "What other values of --split_column mean, each as VALUE:SPLIT: 9:validation,10:test; VALUE:none leaves such "
+        "recordings out.",
+    )
+    split_patients: Literal["refuse", "reject"] = setting(
+        "refuse",
+        "What to do about patients in two splits of --split_column: refuse the table, or reject their recordings of "
+        "the earlier split, so that the test set stays whole.",
+    )
     long_recordings: Literal["first", "middle", "refuse"] = setting(
         "first", "Which 10 s of a longer recording to take, or to refuse it."
     )
@@ -236,7 +248,24 @@ class Cohort(Section):
         "options after --.",
     )
 
+    @property
+    def split_meanings(self) -> dict[str, str]:
+        """The split, or `"none"`, by value of `split_column`."""
+        pairs = (text.rpartition(":") for text in self.split_values)
+        return {value.strip(): split.strip() for value, _, split in pairs}
+
     def check(self) -> None:
+        known = (*SPLITS, "none")
+        meanings = self.split_meanings
+        clear = len(meanings) == len(self.split_values) and set(meanings.values()) <= set(known)
+        clear = clear and all(":" in text for text in self.split_values)
+        self.expect("split_values", clear, f"to be different VALUE:SPLIT, SPLIT being one of {', '.join(known)}")
+        for name in ("split_values", "split_patients"):
+            given = getattr(self, name) != getattr(Cohort, name)
+            self.expect(name, bool(self.split_column) or not given, "with --split_column only")
+        for name in ("train_fraction", "validation_fraction"):
+            given = getattr(self, name) != getattr(Cohort, name)
+            self.expect(name, not (self.split_column and given), "to be left out with --split_column")
         self.expect("lvef_threshold", 0 < self.lvef_threshold < 100, "to be a percentage")
         self.expect("age_cap", self.age_cap >= 0, "to be 0 or more")
         self.expect("echo_window_days", self.echo_window_days >= 0, "to be 0 or more")

@@ -68,6 +68,7 @@ REASONS: dict[str, str] = {
     "duplicate_signal": "the samples of another recording, where that is refused",
     "table_row": "the table's row names no path, or has more cells than the header",
     "institution": "the table's row has no institution, or one whose name cannot be a folder's",
+    "split": "the table's split is not to be used, or its patient is in a later split as well",
     "repeated": "the table says the same of this path in an earlier row",
     "contradiction": "the table has this path, or this record id, in rows that contradict one another",
 }

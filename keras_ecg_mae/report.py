@@ -3,7 +3,8 @@
     python -m keras_ecg_mae.report --report_output=FOLDER RUN... DATASET...
 
 Each run is a column of table 3, in the order given, under its `--title`; it is compared with the run with
-`--architecture=cnn` of the same dataset. Datasets add tables 1, 2 and 4; those of the runs are found by themselves.
+`--architecture=cnn` of the same dataset. Datasets add tables 1, 2 and 4, and supplementary
+tables of age, sex and ejection fraction; those of the runs are found by themselves.
 Prints the report as Markdown, and writes it as Markdown, as one HTML file and as a CSV file a table.
 """
 

@@ -15,6 +15,7 @@ from keras_ecg_mae.config import Config
 def main(config: Config, _: list[str]) -> int:
     """Simulates into `--recordings`."""
     from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+    from keras_ecg_mae.recordings.simulated_counts import read_counts
 
     settings = config.simulation
     config.cohort.require(*([] if settings.table_only else ["recordings"]), "labels")
@@ -25,7 +26,7 @@ def main(config: Config, _: list[str]) -> int:
         institutions=settings.institutions,
         prevalence=settings.prevalence,
         seed=settings.seed,
-        sizes=tuple(zip(settings.institution_patients, settings.institution_recordings, strict=True)),
+        counts=read_counts(settings.counts) if settings.counts else (),
         table_only=settings.table_only,
     )
     where = "not made" if settings.table_only else f"in {config.cohort.recordings}"

@@ -13,6 +13,7 @@ import pandas as pd
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset.cohort_labels import Labels, read_labels
 from keras_ecg_mae.dataset.dates import read_moment, years_between
+from keras_ecg_mae.dataset.given_split import leave_out_second_splits, read_given_split
 from keras_ecg_mae.dataset.patient_ids import read_patient_ids
 from keras_ecg_mae.dataset.repeated_rows import choose_one, list_contradictions, reject_repeated
 from keras_ecg_mae.dataset.table_cells import OLDEST, read_age, read_sex
@@ -33,9 +34,9 @@ _MOST_INSTITUTIONS = 1000
 _AGE_UNKNOWN = "age unknown"
 _IN_USE = (
     *("path_column", "record_id_column", "patient_id_column", "institution_column", "lvef_column", "label_column"),
-    *("age_column", "birth_date_column", "sex_column", "ecg_date_column"),
+    *("age_column", "birth_date_column", "sex_column", "ecg_date_column", "split_column"),
 )
-_ROWS = ["row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex"]
+_ROWS = ["row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex", "split"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Table:
 
     Attributes:
         rows: one row a recording with the columns `row` (its number in the sheet), `path`, `record_id`, `patient_id`,
-            `institution`, `sex` (text, sex may be empty), `label` (0.0, 1.0, NaN where unknown), `lvef` (percent) and
-            `age` (years), both NaN where unknown. Dates are not among them.
+            `institution`, `sex` (text, sex may be empty), `split` (empty without `--split_column`), `label` (0.0, 1.0,
+            NaN where unknown), `lvef` (percent) and `age` (years), both NaN where unknown. Dates are not among them.
         label_name: `"lvsd"` where the label is an ejection fraction under the threshold, else the label column's
             name; empty where the table has neither.
         sha256: checksum of the file, or of both with a table of echocardiograms.
@@ -73,7 +74,8 @@ def read_table(cohort: Cohort) -> Table:
     decides the result and cannot be read in more than half of its cells; patient ids that were rounded.
 
     Raises:
-        DatasetError: a file cannot be read, a column is missing or the wrong one, or no row can be used.
+        DatasetError: a file cannot be read, a column is missing or the wrong one, no row can be used, or a patient is
+            in two splits.
         ConfigError: an external institution that the table does not have, or a sheet.
     """
     wanted = {getattr(cohort, setting) for setting in _IN_USE}
@@ -84,13 +86,20 @@ def read_table(cohort: Cohort) -> Table:
     institution = _institutions(cohort, columns)
     _expect_any(cohort, file, columns.cells, problems)
     _expect_external(cohort, institution)
-    rows, labels = _rows(cohort, columns, institution)
+    split = pd.Series("", columns.cells.index)
+    if cohort.split_column:
+        split = read_given_split(cohort, columns, institution)
+        columns.drop(columns.cells.index.difference(split.index))
+        _expect_any(cohort, file, columns.cells, problems)
+    rows, labels = _rows(cohort, columns, institution[split.index], split)
     rows = rows.drop(reject_repeated(rows, problems, columns.name("path_column"), columns.name("record_id_column")))
     list_contradictions(rows, problems, {name: columns.name(f"{name}_column") for name in ("sex", "age", "birth_date")})
     if cohort.age_cap:
         rows = rows.assign(age=rows["age"].clip(upper=cohort.age_cap))
     chosen = rows if cohort.ecgs_per_patient == "all" else rows.loc[choose_one(rows, cohort.ecgs_per_patient)]
     _expect_any(cohort, file, chosen, problems)
+    if cohort.split_column:
+        chosen = leave_out_second_splits(cohort, chosen, problems)
     problems.log(cohort.labels)
     sha256 = file.sha256
     if labels.echoes_sha256:
@@ -166,7 +175,9 @@ def _expect_external(cohort: Cohort, institution: pd.Series) -> None:
             )
 
 
-def _rows(cohort: Cohort, columns: TableColumns, institution: pd.Series) -> tuple[pd.DataFrame, Labels]:
+def _rows(
+    cohort: Cohort, columns: TableColumns, institution: pd.Series, split: pd.Series
+) -> tuple[pd.DataFrame, Labels]:
     """`Table.rows` before any is left out or chosen, with the moments that are not to stay; and the labels."""
     path = columns.required("path_column")
     record_id = columns.text("record_id_column")
@@ -185,6 +196,7 @@ def _rows(cohort: Cohort, columns: TableColumns, institution: pd.Series) -> tupl
             "lvef": labels.lvef,
             "age": _ages(columns, moment, birth),
             "sex": "",
+            "split": split,
             "moment": moment,
             "birth_date": birth,
             "days_to_echo": labels.days_to_echo,

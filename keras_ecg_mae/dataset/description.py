@@ -80,6 +80,8 @@ class CohortDescription:
         external_institutions: institutions that are tested on only.
         counts: by institution and split.
         characteristics: by institution, split and label.
+        patients: of all internal institutions together, by split: one of two institutions counts once. Empty in
+            datasets of earlier versions.
         rejected: how many recordings were left out, by reason; one by one they are in `rejected.csv`.
         findings: how many recordings that are in have one or more findings of each code; one by one the findings are
             in `findings.csv`.
@@ -90,6 +92,7 @@ class CohortDescription:
     external_institutions: tuple[str, ...]
     counts: tuple[Count, ...]
     characteristics: tuple[Characteristics, ...]
+    patients: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int] = field(default_factory=dict)
     table: Mapping[str, Any] = field(default_factory=dict)
@@ -125,6 +128,7 @@ def describe(rows: pd.DataFrame, label_name: str, external_institutions: tuple[s
         label_name, external_institutions: as in `CohortDescription`.
     """
     groups = list(rows.groupby(["institution", "split"], sort=True))
+    internal = rows[~rows["institution"].isin(external_institutions)]
     return CohortDescription(
         label_name=label_name,
         external_institutions=tuple(sorted(external_institutions)),
@@ -135,6 +139,7 @@ def describe(rows: pd.DataFrame, label_name: str, external_institutions: tuple[s
             for label, value in LABELS
             if not (chosen := group[group["label"].isna() if np.isnan(value) else group["label"] == value]).empty
         ),
+        patients={str(split): int(count) for split, count in internal.groupby("split")["patient_id"].nunique().items()},
     )
 
 
@@ -184,6 +189,7 @@ def parse_description(path: str, content: Mapping[str, Any]) -> dict[str, Any]:
                 Characteristics(**{**part, "age": Distribution(**part["age"]), "lvef": Distribution(**part["lvef"])})
                 for part in content["characteristics"]
             ),
+            "patients": content.get("patients", {}),
             "rejected": content.get("rejected", {}),
             "findings": content.get("findings", {}),
             "table": content.get("table", {}),

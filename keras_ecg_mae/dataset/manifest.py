@@ -16,6 +16,8 @@ MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
 FINDINGS = "findings.csv"
 COHORT = "cohort.json"
+# Raised where manifests, or shards of the same recordings and settings, hold something else: a dataset of another
+# format is neither read nor gone on with.
 FORMAT = 3
 
 
@@ -52,7 +54,8 @@ class Manifest(CohortDescription):
         settings: those that decide what the dataset holds, by their flags.
         table_sha256: checksum of the table it was prepared from.
         patient_keys: tells which secret its patient keys were made with, see `patient_key.PatientKeys.fingerprint`.
-        versions: of this package and of the libraries that read the table and the recordings.
+        versions: of this package and of the libraries that read the table and the recordings; several, with commas
+            between, where they were upgraded before all shards were written.
     """
 
     folder: str

@@ -9,7 +9,7 @@ from keras_ecg_mae.dataset.table_cells import same_sex
 from keras_ecg_mae.dataset.table_problems import TableProblems
 
 _KEPT = "kept"
-_SAID = ["patient_id", "institution", "label", "lvef", "age", "sex"]
+_SAID = ["patient_id", "institution", "label", "lvef", "age", "sex", "split"]
 _DAYS_A_YEAR = 365.25
 # Ages are in whole years, and rounded up by some.
 _AGE_TOLERANCE_YEARS = 2.0

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 from absl import logging
 
+from keras_ecg_mae.config import Cohort, Quality, Signal
 from keras_ecg_mae.dataset.cohort_page import COHORT_PAGE
 from keras_ecg_mae.dataset.manifest import COHORT, REJECTED
 from keras_ecg_mae.dataset.plan import Plan
@@ -26,6 +28,12 @@ _CHECKING_THREADS = 8  # which a disk answers best; the checksums are computed o
 _IDENTITY = "identity.json"
 # What `prepare --table_only` leaves.
 _TABLE_ONLY = (COHORT, COHORT_PAGE, REJECTED, TABLE_PROBLEMS)
+# What counts where a dataset was begun by a version that did not have the setting yet.
+_DEFAULTS = {
+    section.flag(item.name): list(item.default) if isinstance(item.default, tuple) else item.default
+    for section in (Cohort, Signal, Quality)
+    for item in fields(section)
+}
 _SHARDS, _PARTIAL_FILES = "*-[0-9]*-of-[0-9]*.tfrecord", f".*{PARTIAL}"
 
 
@@ -34,8 +42,8 @@ def check_unfinished(folder: str, identity: Mapping[str, Any]) -> None:
 
     Args:
         folder: the dataset folder.
-        identity: what decides the dataset's content, as it comes back from JSON. Finished shards of another one are
-            neither mixed with these nor removed.
+        identity: what decides the dataset's content, as it comes back from JSON, and the `versions` of this package
+            and its libraries, which do not. Finished shards of another one are neither mixed with these nor removed.
 
     Raises:
         DatasetError: the folder holds something else, or finished shards of another dataset.
@@ -43,23 +51,39 @@ def check_unfinished(folder: str, identity: Mapping[str, Any]) -> None:
     there = _read_identity(folder)
     if there is None:
         refuse_foreign(folder)
-    elif there != identity and has_results(folder):
+    elif (found := differences(there, identity)) and has_results(folder):
         raise DatasetError(
             f"{folder}: Expected nothing in --output, or what the same prepare has left unfinished. Received finished "
-            f"shards of one that differs: {'; '.join(differences(there, identity))}. Give its command to go on with "
+            f"shards of one that differs: {'; '.join(found)}. Give its command to go on with "
             "them, or remove the folder."
         )
 
 
-def begin(folder: str, identity: Mapping[str, Any]) -> None:
-    """Makes the dataset folder, or clears one that `check_unfinished` has let pass of what a kill left half written."""
+def begin(folder: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes the dataset folder, or clears one that `check_unfinished` has let pass of what a kill left half written.
+
+    Returns:
+        The identity with the versions of whatever wrote the shards: several where other ones were installed meanwhile.
+    """
     there = _read_identity(folder)
+    begun = dict(identity)
     if there is not None:
         # Without a result, a shard is nothing to go on from.
         _remove(folder, (_PARTIAL_FILES,) if has_results(folder) else (_PARTIAL_FILES, _SHARDS))
-    if there != identity:
+        if has_results(folder):
+            begun["versions"] = _joined(there["versions"], identity["versions"])
+    if there != begun:
         make_folder(f"{folder}/{UNFINISHED}")
-        write_text(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
+        write_text(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(begun, indent=1, ensure_ascii=False) + "\n")
+    return begun
+
+
+def _joined(there: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Each library's versions, with commas between."""
+    return {
+        name: ", ".join(dict.fromkeys([*there.get(name, version).split(", "), version]))
+        for name, version in now.items()
+    }
 
 
 def still_to_write(folder: str, plans: Sequence[Plan], paths: pd.Series, recordings: str) -> list[Plan]:
@@ -99,21 +123,19 @@ def still_to_write(folder: str, plans: Sequence[Plan], paths: pd.Series, recordi
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what two datasets differ, in words: each told by its settings, table, patient keys and versions."""
+    """In what two datasets differ, in words: each told by its format, settings, table and patient keys."""
+    before = {**_DEFAULTS, **there["settings"]}
     found = [
-        f"--{name} {there['settings'].get(name)!r} there, {value!r} now"
+        f"--{name} {before.get(name)!r} there, {value!r} now"
         for name, value in now["settings"].items()
-        if there["settings"].get(name) != value
+        if before.get(name) != value
     ]
+    if there.get("format") != now["format"]:
+        found.append(f"the format of its shards is {there.get('format')} there, {now['format']} now")
     if there["table_sha256"] != now["table_sha256"]:
         found.append("the table has changed")
     if there["patient_keys"] != now["patient_keys"]:
         found.append("the secret of the patient keys (--patient_key_file) is another one or missing")
-    found += [
-        f"{name} {there['versions'].get(name)} there, {version} now"
-        for name, version in now["versions"].items()
-        if there["versions"].get(name) != version
-    ]
     return found
 
 

@@ -17,7 +17,7 @@ from keras_ecg_mae.dataset.description import CohortDescription, describe
 from keras_ecg_mae.dataset.duplicates import DUPLICATE, find_duplicates, removal_tasks
 from keras_ecg_mae.dataset.gathering import gather
 from keras_ecg_mae.dataset.lists import write_rejected, write_reports
-from keras_ecg_mae.dataset.manifest import COHORT, MANIFEST, REJECTED, Manifest, read_manifest, write_cohort
+from keras_ecg_mae.dataset.manifest import COHORT, FORMAT, MANIFEST, REJECTED, Manifest, read_manifest, write_cohort
 from keras_ecg_mae.dataset.patient_key import PatientKeys, create_keys, read_keys, secret_path
 from keras_ecg_mae.dataset.plan import plan_shards, shard_tasks
 from keras_ecg_mae.dataset.shard import remove_recordings, write_shard
@@ -40,7 +40,7 @@ from keras_ecg_mae.storage import storage_path
 # Settings that do not change what a dataset holds. The tables count by their checksum, the secret by its fingerprint.
 _CIRCUMSTANCES = ("labels", "echoes", "output", "patient_key_file", "workers", "runner", "table_only")
 _SIGNAL, _QUALITY = Signal(), Quality()
-_SETS = {"external_institutions", "quality_reject"}  # whose order says nothing
+_SETS = {"external_institutions", "quality_reject", "split_values"}  # whose order says nothing
 # What reads tables and recordings. TensorFlow only reads what these have written.
 _LIBRARIES = (
     "keras-ecg-mae",
@@ -67,8 +67,9 @@ def prepare(
     """Writes the dataset folder `cohort.output`: shards, `rejected.csv`, `findings.csv` and, last, `manifest.json`.
 
     A recording that cannot be used is listed in `rejected.csv` and the rest goes on. The same recordings, table,
-    settings and secret give the same bytes, however many processes work, wherever they run, and however often
-    `prepare` was killed and called again meanwhile. A dataset that is there already, from the same settings and table,
+    settings, secret and libraries give the same bytes, however many processes work, wherever they run, and however
+    often `prepare` was killed and called again meanwhile. Libraries may be upgraded in between: the manifest names all
+    versions that wrote shards. A dataset that is there already, from the same settings and table,
     is returned as it is.
 
     Args:
@@ -95,7 +96,7 @@ def prepare(
         identity["patient_keys"] = keys.fingerprint
     rows = _split(cohort, table)
     plans = plan_shards(cohort, rows)
-    begin(folder, identity)
+    identity = begin(folder, identity)
     for institution in {plan.institution for plan in plans}:
         make_folder(f"{folder}/{institution}")
         make_folder(f"{folder}/{UNFINISHED}/{institution}")
@@ -118,6 +119,7 @@ def prepare(
             f"See {folder}/{REJECTED}."
         )
     write_reports(folder, table, description, identity["settings"], "The cohort of a dataset")
+    del identity["format"]  # which the manifest has by itself
     manifest = Manifest(folder=cohort.output, **vars(description), shards=gathered.shards, **identity)
     manifest.write()
     storage_path(f"{folder}/{COHORT}").unlink(missing_ok=True)  # the manifest says it of what was accepted
@@ -162,6 +164,8 @@ def _describe(
 
 def _split(cohort: Cohort, table: Table) -> pd.DataFrame:
     """The table's rows with their split."""
+    if cohort.split_column:
+        return table.rows
     splits = assign_splits(
         table.rows,
         external_institutions=cohort.external_institutions,
@@ -189,8 +193,9 @@ def _folder(cohort: Cohort) -> str:
 def _identity(
     cohort: Cohort, signal: Signal, quality: Quality, table: Table, keys: PatientKeys | None
 ) -> dict[str, Any]:
-    """What decides what the dataset holds, as it comes back from JSON."""
+    """What decides what the dataset holds, and by which versions, as it comes back from JSON."""
     return {
+        "format": FORMAT,
         "settings": _settings(cohort, signal, quality),
         "table_sha256": table.sha256,
         "patient_keys": keys.fingerprint if keys else None,
@@ -220,8 +225,8 @@ def _version(library: str) -> str:
 
 def _already_prepared(cohort: Cohort, identity: dict[str, Any]) -> Manifest:
     """The dataset that lies in the output folder, if it is the one that would be prepared, by whichever versions."""
-    manifest = read_manifest(cohort.output)
-    found = differences(vars(manifest), {**identity, "versions": {}})
+    manifest = read_manifest(cohort.output)  # of this format, or refused
+    found = differences({**vars(manifest), "format": FORMAT}, identity)
     if found:
         raise DatasetError(
             f"{manifest.path}: Expected no dataset in --output, or the same one. Received one that differs: "

@@ -1,8 +1,6 @@
-"""Tables 1, 2 and 4 of Sawano et al.: whose ECGs a dataset holds.
+"""Supplementary tables: who the patients are whose ECGs a dataset holds, by age, sex and ejection fraction.
 
-The captions are those of the authors' follow-up of 2024; the layouts are inferred, since the paper's own are not at
-hand. Its table 4 heads the external institutions' columns the wrong way round, which would make 87% of the ECGs
-positive. Here a column's head, its counts and its share come from the same entry of the manifest.
+Sawano et al. have no such tables; the captions follow the authors' study of 2024 (doi:10.1371/journal.pone.0307978).
 """
 
 import math
@@ -39,7 +37,7 @@ class _Summary:
         return sum(part.recordings for part in self.parts if part.label == "positive")
 
 
-def table_1(cohort: "CohortDescription", dataset: str = "") -> Table:
+def demographics_table(cohort: "CohortDescription", dataset: str = "") -> Table:
     """Demographic information, a column an institution, all its ECGs."""
     summaries = []
     for name in cohort.institutions:
@@ -58,8 +56,8 @@ def table_1(cohort: "CohortDescription", dataset: str = "") -> Table:
             Row(f"Positive ({cohort.label_name}), n (%)", tuple(_share(s.positive, s.labelled) for s in summaries))
         )
     return Table(
-        name="table_1",
-        caption=f"Table 1. Study-level demographic information{_of(dataset)}",
+        name="demographics",
+        caption=f"Study-level demographic information{_of(dataset)}",
         groups=tuple(
             "External" if name in cohort.external_institutions else "Internal" for name in cohort.institutions
         ),
@@ -73,13 +71,13 @@ def table_1(cohort: "CohortDescription", dataset: str = "") -> Table:
     )
 
 
-def table_2(cohort: "CohortDescription", dataset: str = "") -> Table:
+def internal_table(cohort: "CohortDescription", dataset: str = "") -> Table:
     """Characteristics in the internal cohort: each split, by label."""
     internal = [part for part in cohort.characteristics if part.institution not in cohort.external_institutions]
     return _by_label(
         cohort,
-        name="table_2",
-        caption=f"Table 2. Characteristics in the internal cohort{_of(dataset)}",
+        name="internal_characteristics",
+        caption=f"Characteristics in the internal cohort{_of(dataset)}",
         parts=internal,
         groups=SPLITS,
         group_of=lambda part: part.split,
@@ -87,13 +85,13 @@ def table_2(cohort: "CohortDescription", dataset: str = "") -> Table:
     )
 
 
-def table_4(cohort: "CohortDescription", dataset: str = "") -> Table:
+def external_table(cohort: "CohortDescription", dataset: str = "") -> Table:
     """Characteristics in the external institutions: each of them, by label."""
     external = [part for part in cohort.characteristics if part.institution in cohort.external_institutions]
     return _by_label(
         cohort,
-        name="table_4",
-        caption=f"Table 4. Characteristics in the external institutions{_of(dataset)}",
+        name="external_characteristics",
+        caption=f"Characteristics in the external institutions{_of(dataset)}",
         parts=external,
         groups=sorted(cohort.external_institutions),
         group_of=lambda part: part.institution,
@@ -101,17 +99,19 @@ def table_4(cohort: "CohortDescription", dataset: str = "") -> Table:
     )
 
 
-def dataset_tables(cohort: "CohortDescription", dataset: str = "") -> list[Table]:
-    """Table 1; table 2 where there are labels; table 4 where there are external institutions as well.
+def supplementary_tables(cohort: "CohortDescription", dataset: str = "") -> list[Table]:
+    """Demographics; by split where there are labels; by external institution where there are some as well.
 
     Args:
         cohort: what `dataset.manifest.read_cohort` or `read_manifest` gives.
         dataset: a name for the captions, where a report is about several.
     """
-    if not cohort.label_name:
-        return [table_1(cohort, dataset)]
-    tables = [table_1(cohort, dataset), table_2(cohort, dataset)]
-    return [*tables, table_4(cohort, dataset)] if cohort.external_institutions else tables
+    tables = [demographics_table(cohort, dataset)]
+    if cohort.label_name:
+        tables.append(internal_table(cohort, dataset))
+        if cohort.external_institutions:
+            tables.append(external_table(cohort, dataset))
+    return tables
 
 
 def _by_label(

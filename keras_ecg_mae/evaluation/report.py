@@ -1,6 +1,5 @@
 """The report on finished runs and datasets: tables 1 to 4 and figures 1 and 3 of Sawano et al."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.evaluation.characteristics import dataset_tables
+from keras_ecg_mae.evaluation.characteristics import supplementary_tables
+from keras_ecg_mae.evaluation.cohort_tables import cohort_tables, file_suffixes
 from keras_ecg_mae.evaluation.comparison import Column, compare
 from keras_ecg_mae.evaluation.document import Document, Part, Picture
 from keras_ecg_mae.evaluation.finished_run import FinishedRun, read_finished_run
@@ -45,7 +45,9 @@ def make_report(run_folders: Sequence[Path], dataset_folders: Sequence[str]) -> 
     if columns:
         parts.append(Part("Accuracy", tables=(table_3(columns), counts_table(columns))))
     if cohorts or remarks:
-        parts.append(Part("Cohorts", tuple(remarks), tuple(_cohort_tables(cohorts))))
+        parts.append(Part("Cohorts", tuple(remarks), tuple(cohort_tables(cohorts))))
+    if cohorts:
+        parts.append(Part("Supplementary tables: who the patients are", tables=tuple(_supplementary_tables(cohorts))))
     if columns:
         if pictures := _pictures(columns):
             parts.append(Part("Reconstructions", pictures=tuple(pictures)))
@@ -66,7 +68,7 @@ def _cohorts(columns: Sequence[Column], folders: Sequence[str]) -> tuple[dict[st
     for name, run in runs.items():
         found = _dataset_of(run)
         if isinstance(found, str):
-            remarks.append(f"No tables 1, 2 and 4 of {name}, the dataset of {run.folder}: {found}")
+            remarks.append(f"No tables of {name}, the dataset of {run.folder}: {found}")
         else:
             cohorts[name] = found
     shown = {Path(run.dataset.folder).resolve() for name, run in runs.items() if name in cohorts}
@@ -95,17 +97,15 @@ def _dataset_of(run: FinishedRun) -> "CohortDescription | str":
     return manifest
 
 
-def _cohort_tables(cohorts: dict[str, "CohortDescription"]) -> list[Table]:
+def _supplementary_tables(cohorts: dict[str, "CohortDescription"]) -> list[Table]:
     if len(cohorts) == 1:
-        return [table for cohort in cohorts.values() for table in dataset_tables(cohort)]
-    tables = []
-    for place, (name, cohort) in enumerate(cohorts.items(), start=1):
-        suffix = re.sub(r"[^\w.-]+", "_", name)
-        suffixes = [re.sub(r"[^\w.-]+", "_", other) for other in cohorts]
-        if suffixes.count(suffix) > 1:
-            suffix = f"{suffix}_{place}"
-        tables += [replace(table, name=f"{table.name}_{suffix}") for table in dataset_tables(cohort, name)]
-    return tables
+        return [table for cohort in cohorts.values() for table in supplementary_tables(cohort)]
+    suffixes = file_suffixes(list(cohorts))
+    return [
+        replace(table, name=f"{table.name}_{suffixes[name]}")
+        for name, cohort in cohorts.items()
+        for table in supplementary_tables(cohort, name)
+    ]
 
 
 def _pictures(columns: Sequence[Column]) -> list[Picture]:

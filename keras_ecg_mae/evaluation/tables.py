@@ -47,6 +47,7 @@ class Table:
         columns: the columns' own heads, one a group entry.
         rows: each with as many cells as there are columns.
         notes: sentences below the table.
+        head: what stands above the rows' heads.
         prose: whether cells are texts and checksums rather than numbers: set to the left, broken where they are long.
     """
 
@@ -56,12 +57,13 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    head: str = ""
     prose: bool = False
 
     def markdown(self) -> str:
         """A pipe table, its caption above and its notes below."""
         heads = [f"{group}: {column}" if group else column for group, column in self._heads()]
-        lines = [f"**{markdown_text(self.caption)}**", "", _pipes(["", *map(markdown_text, heads)])]
+        lines = [f"**{markdown_text(self.caption)}**", "", _pipes([*map(markdown_text, (self.head, *heads))])]
         lines.append("|---|" + ("---|" if self.prose else "---:|") * len(self.columns))
         for row in self.rows:
             cells = ["<br>".join(map(markdown_text, filter(None, (c.first_line, c.detail)))) for c in row.cells]
@@ -79,7 +81,8 @@ class Table:
             heads = "".join(f'<th colspan="{span}" scope="colgroup">{html.escape(group)}</th>' for group, span in spans)
             lines.append(f'<tr class="groups"><td></td>{heads}</tr>')
         heads = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in self.columns)
-        lines += [f"<tr><td></td>{heads}</tr>", "</thead>", "<tbody>"]
+        corner = f'<th scope="col">{html.escape(self.head)}</th>' if self.head else "<td></td>"
+        lines += [f"<tr>{corner}{heads}</tr>", "</thead>", "<tbody>"]
         for row in self.rows:
             cells = "".join(map(_html_cell, row.cells))
             lines.append(f'<tr><th scope="row">{html.escape(row.head)}</th>{cells}</tr>')
@@ -92,7 +95,7 @@ class Table:
         """One line of heads, then the rows; a cell's second line follows a semicolon."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow(["", *(f"{group}: {column}" if group else column for group, column in self._heads())])
+        writer.writerow([self.head, *(f"{group}: {column}" if group else column for group, column in self._heads())])
         for row in self.rows:
             cells = ("; ".join(filter(None, (cell.first_line, cell.detail))) for cell in row.cells)
             writer.writerow([row.head, *cells])

@@ -11,12 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_ecg_mae.errors import ConfigError, DatasetError
+from keras_ecg_mae.recordings.simulated_counts import Counts
 from keras_ecg_mae.recordings.simulated_device import Device, device_of
 from keras_ecg_mae.recordings.simulated_patients import draw_patients, visit
 from keras_ecg_mae.recordings.simulator import simulate
 from keras_ecg_mae.spec import LEADS
 
 COLUMNS = ("path", "record_id", "patient_id", "institution", "lvef", "age", "sex")
+SPLIT_COLUMN = "split"  # behind them, where the counts of a cohort name splits
 HEADER_COMMENT = "Simulated by keras_ecg_mae: no person's recording, not for clinical use."
 # Recordings simulated at once, 60 MB at 1000 Hz.
 BATCH = 128
@@ -30,6 +32,7 @@ class SimulatedInstitution:
         name: as the table says it.
         device: what records them.
         lvef, age, female: `(patients,)` percent, years, bool.
+        split: `(patients,)` as the table says it, empty where it does not.
         patient: `(recordings,)` row of each recording's patient, ascending.
         measured: `(recordings,)` bool, whether the table knows the ejection fraction.
     """
@@ -39,6 +42,7 @@ class SimulatedInstitution:
     lvef: np.ndarray
     age: np.ndarray
     female: np.ndarray
+    split: np.ndarray
     patient: np.ndarray
     measured: np.ndarray
 
@@ -55,6 +59,7 @@ class SimulatedInstitution:
                 f"{self.lvef[patient]:.0f}" if measured else "",
                 f"{self.age[patient]:.0f}",
                 "F" if self.female[patient] else "M",
+                str(self.split[patient]),
             )
 
 
@@ -66,23 +71,25 @@ def write_simulated_cohort(
     institutions: int,
     prevalence: float,
     seed: int,
-    sizes: Sequence[tuple[int, int]] = (),
+    counts: Sequence[Counts] = (),
     table_only: bool = False,
 ) -> int:
     """Writes `recordings/<institution>/<record_id>.hea` and `.dat`, and then the table.
 
-    Patients have one to three recordings each; 4% of the recordings have no ejection fraction in the table. Devices
-    differ between institutions: `simulated_device.device_of`. The table is written last, so a run that was broken off
-    leaves none; where the very table stands already with all its recordings, nothing is done.
+    Patients have one to three recordings each; 4% of the recordings have no ejection fraction in the table. With
+    `counts` there are as many of either as these say. Devices differ between institutions:
+    `simulated_device.device_of`. The table is written last, so a run that was broken off leaves none; where the very
+    table stands already with all its recordings, nothing is done.
 
     Args:
         recordings: folder, made if need be.
-        labels: CSV file with `COLUMNS`; paths are relative to `recordings`.
+        labels: CSV file with `COLUMNS`, and `SPLIT_COLUMN` where the counts name splits; paths are relative to
+            `recordings`.
         patients: over all institutions, spread evenly.
         institutions: `institution_1` and so on.
         prevalence: share of each institution's patients with an ejection fraction under 40%.
         seed: the same cohort for the same seed.
-        sizes: patients and recordings of each institution, instead of `patients` and one to three visits each.
+        counts: of institutions, one after another, instead of `patients` and `institutions`.
         table_only: leave `recordings` alone, for a cohort of which only the table is wanted.
 
     Returns:
@@ -100,16 +107,11 @@ def write_simulated_cohort(
         raise ConfigError(f"Expected a prevalence between 0 and 1. Received {prevalence}.")
     if seed < 0:
         raise ConfigError(f"Expected a seed of at least 0. Received {seed}.")
-    if sizes and (len(sizes) != institutions or any(not 1 <= few <= many for few, many in sizes)):
-        raise ConfigError(
-            f"Expected {institutions} pairs of patients and at least as many recordings. Received {list(sizes)}."
-        )
-    cohort = [
-        draw_institution(index, people, prevalence, seed, records)
-        for index, (people, records) in enumerate(
-            sizes or [((patients + institutions - 1 - index) // institutions, None) for index in range(institutions)]
-        )
-    ]
+    if counts:
+        cohort = draw_counted(counts, prevalence, seed)
+    else:
+        sizes = ((patients + institutions - 1 - index) // institutions for index in range(institutions))
+        cohort = [draw_institution(index, size, prevalence, seed) for index, size in enumerate(sizes)]
     total = sum(len(institution.patient) for institution in cohort)
     table = table_text(cohort)
     try:
@@ -136,7 +138,7 @@ def write_simulated_cohort(
 
 
 def draw_institution(
-    index: int, patients: int, prevalence: float, seed: int, recordings: int | None = None
+    index: int, patients: int, prevalence: float, seed: int, recordings: int | None = None, name: str = ""
 ) -> SimulatedInstitution:
     """The people of institution `index`, counted from 0; with `recordings`, as many, else one to three a patient.
 
@@ -144,29 +146,95 @@ def draw_institution(
     are mildly reduced (40% to 49%), and the age differ from institution to institution.
     """
     rng = np.random.default_rng(stream(seed, index, 0))
-    severity, mild, mean_age = rng.uniform(1.4, 2.2), rng.uniform(0.08, 0.18), rng.uniform(58, 68)
-
+    mix = CaseMix.draw(rng)
     low = rng.permutation(patients) < int(prevalence * patients + rng.uniform())
-    lvef = np.select(
-        [low, rng.uniform(size=patients) < mild],
-        [39.99 - 27 * rng.beta(severity, 2.0, patients), rng.uniform(40, 50, patients)],
-        np.clip(rng.normal(61, 5, patients), 50, 78),
-    )
-    age = np.clip(rng.normal(mean_age + 4 * low, 13), 18, 95)
+    lvef, age = mix.people(low, rng)
     if recordings is None:
         visits = rng.choice([1, 2, 3], size=patients, p=[0.62, 0.26, 0.12])
     else:
-        visits = 1 + rng.multinomial(recordings - patients, np.full(patients, 1 / patients))
+        visits = _visits(patients, recordings, rng)
     patient = np.repeat(np.arange(patients), visits)
     return SimulatedInstitution(
-        name=f"institution_{index + 1}",
+        name=name or f"institution_{index + 1}",
         device=device_of(index),
-        lvef=np.floor(lvef),
-        age=np.floor(age),
-        female=rng.uniform(size=patients) < np.where(low, 0.33, 0.48),
+        lvef=lvef,
+        age=age,
+        female=rng.uniform(size=patients) < mix.female(low),
+        split=np.full(patients, ""),
         patient=patient,
         measured=rng.uniform(size=patient.size) >= 0.04,
     )
+
+
+def draw_counted(counts: Sequence[Counts], prevalence: float, seed: int) -> list[SimulatedInstitution]:
+    """Institutions with exactly these counts; where they do not say how many ECGs are positive, by the prevalence."""
+    by_institution: dict[str, list[Counts]] = {}
+    for count in counts:
+        by_institution.setdefault(count.institution, []).append(count)
+    return [
+        _draw_by_label(index, name, groups, seed)
+        if groups[0].cases is not None
+        else draw_institution(index, groups[0].patients, prevalence, seed, groups[0].ecgs, name)
+        for index, (name, groups) in enumerate(by_institution.items())
+    ]
+
+
+def _draw_by_label(index: int, name: str, groups: Sequence[Counts], seed: int) -> SimulatedInstitution:
+    """An institution of which each ECG has a label and a split, and no patient ECGs of both labels or two splits."""
+    rng = np.random.default_rng(stream(seed, index, 0))
+    mix = CaseMix.draw(rng)
+    # Patients of one split and label follow one another: how many, and how many ECGs they have.
+    parts = [part for group in groups for part in group.by_label()]
+    low = np.repeat([part.is_case for part in parts], [part.patients for part in parts])
+    visits = np.concatenate([_visits(part.patients, part.ecgs, rng) for part in parts])
+    lvef, age = mix.people(low, rng)
+    return SimulatedInstitution(
+        name=name,
+        device=device_of(index),
+        lvef=lvef,
+        age=age,
+        female=rng.uniform(size=low.size) < mix.female(low),
+        split=np.repeat([group.split for group in groups], [group.patients for group in groups]),
+        patient=np.repeat(np.arange(low.size), visits),
+        measured=np.ones(visits.sum(), bool),
+    )
+
+
+def _visits(patients: int, recordings: int, rng: np.random.Generator) -> np.ndarray:
+    """How many recordings each of some patients has, at least one."""
+    return 1 + rng.multinomial(recordings - patients, np.full(patients, 1 / patients)) if patients else np.zeros(0, int)
+
+
+@dataclass(frozen=True)
+class CaseMix:
+    """In what the people of one institution differ from those of another.
+
+    Attributes:
+        severity: how low the low ejection fractions are.
+        mild: share of the others that are mildly reduced (40% to 49%).
+        mean_age: in years, of people without a low ejection fraction.
+    """
+
+    severity: float
+    mild: float
+    mean_age: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "CaseMix":
+        return cls(rng.uniform(1.4, 2.2), rng.uniform(0.08, 0.18), rng.uniform(58, 68))
+
+    def people(self, low: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Ejection fractions and ages in whole numbers, of people who have a low one or not."""
+        lvef = np.select(
+            [low, rng.uniform(size=low.size) < self.mild],
+            [39.99 - 27 * rng.beta(self.severity, 2.0, low.size), rng.uniform(40, 50, low.size)],
+            np.clip(rng.normal(61, 5, low.size), 50, 78),
+        )
+        return np.floor(lvef), np.floor(np.clip(rng.normal(self.mean_age + 4 * low, 13), 18, 95))
+
+    def female(self, low: np.ndarray) -> np.ndarray:
+        """The probability of each to be a woman."""
+        return np.where(low, 0.33, 0.48)
 
 
 def write_institution(
@@ -210,9 +278,11 @@ def table_text(cohort: list[SimulatedInstitution]) -> str:
     """The table as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    has_splits = any((institution.split != "").any() for institution in cohort)
+    columns = (*COLUMNS, SPLIT_COLUMN) if has_splits else COLUMNS
+    writer.writerow(columns)
     for institution in cohort:
-        writer.writerows(institution.table_rows())
+        writer.writerows(row[: len(columns)] for row in institution.table_rows())
     return text.getvalue()
 
 

@@ -12,17 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_ecg_mae.config import SPLITS, Cohort, Config, Simulation
+from keras_ecg_mae.config import SPLITS, Cohort, Config
 from keras_ecg_mae.dataset import Manifest, prepare, read_cohort, split_table
 from keras_ecg_mae.dataset.cohort import read_table
 from keras_ecg_mae.dataset.split import assign_splits
-from keras_ecg_mae.errors import ConfigError, DatasetError
+from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.prepare import main
 from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+from keras_ecg_mae.recordings.simulated_counts import Counts
 
 PATIENTS = (23_154, 26_151, 20_000, 6_000, 6_000, 6_000, 6_000, 6_000)
 RECORDINGS = (37_456, 48_747, 40_000, 10_000, 10_000, 10_000, 10_000, 10_000)
-SIZES: dict[str, Any] = {"sizes": tuple(zip(PATIENTS, RECORDINGS, strict=True)), "table_only": True}
+COUNTS = tuple(
+    Counts(f"institution_{number}", patients, ecgs)
+    for number, (patients, ecgs) in enumerate(zip(PATIENTS, RECORDINGS, strict=True), start=1)
+)
 FRACTIONS = dict(zip(SPLITS, (0.70, 0.15, 0.15), strict=True))
 EXTERNAL = {
     "dataset 1": tuple(f"institution_{number}" for number in range(2, 9)),
@@ -40,7 +44,8 @@ def paper_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         institutions=len(PATIENTS),
         prevalence=0.13,
         seed=0,
-        **SIZES,
+        counts=COUNTS,
+        table_only=True,
     )
     assert count == sum(RECORDINGS)
     assert sorted(os.listdir(folder)) == ["table.csv"]
@@ -221,19 +226,3 @@ def test_no_cohort(tmp_path: Path) -> None:
     (tmp_path / "cohort.json").write_text('{"format": 2}')
     with pytest.raises(DatasetError, match=r"cohort\.json: Expected"):
         read_cohort(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("patients", "recordings", "flag"),
-    [
-        ((3, 4), (3, 4, 5), "institution_patients"),
-        ((3, 4, 5), (3, 4), "institution_recordings"),
-        ((3, 4), (3, 4), "institution_patients"),
-        ((), (3, 4, 5), "institution_recordings"),
-        ((3, 4, 5), (3, 4, 4), "institution_recordings"),
-        ((0, 4, 5), (3, 4, 5), "institution_recordings|institution_patients"),
-    ],
-)
-def test_sizes_that_do_not_fit(patients: tuple[int, ...], recordings: tuple[int, ...], flag: str) -> None:
-    with pytest.raises(ConfigError, match=rf"Expected --simulate_({flag}) .*Received"):
-        Simulation(institutions=3, institution_patients=patients, institution_recordings=recordings)

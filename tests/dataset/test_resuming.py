@@ -199,6 +199,46 @@ def test_what_differs_is_not_mixed(
     assert not (tmp_path / "secret").exists()
 
 
+def test_versions_do_not_keep_it_from_going_on_but_are_all_named(
+    cohort: Callable[..., Cohort],
+    tmp_path: Path,
+    stop_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    contents: Contents,
+) -> None:
+    """Begun by a version that has not had a setting yet, whose default is what it did; wfdb is upgraded twice."""
+    whole = prepare(cohort("whole"))
+    for version in ("4.0.0", "4.0.1"):
+        with monkeypatch.context() as patch:
+            patch.setattr("keras_ecg_mae.dataset.writing.metadata.version", lambda library, version=version: version)
+            patch.setattr("keras_ecg_mae.dataset.writing.find_duplicates", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepare(cohort("dataset"))
+    path = tmp_path / "dataset/.unfinished/identity.json"
+    begun = json.loads(path.read_text())
+    del begun["settings"]["split_patients"], begun["settings"]["external_institutions"]
+    path.write_text(json.dumps(begun))
+    monkeypatch.undo()
+    shards = {path: path.stat().st_ino for path in (tmp_path / "dataset").rglob("*.tfrecord")}
+    manifest = prepare(cohort("dataset"))
+    assert all(path.stat().st_ino == inode for path, inode in shards.items())
+    assert manifest.versions["wfdb"] == f"4.0.0, 4.0.1, {whole.versions['wfdb']}"
+    assert manifest.shards == whole.shards
+    assert prepare(cohort("dataset")) == manifest
+
+
+def test_shards_of_another_format_are_not_gone_on_with(
+    cohort: Callable[..., Cohort], stop_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(25)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(cohort("dataset"))
+    monkeypatch.undo()
+    monkeypatch.setattr("keras_ecg_mae.dataset.writing.FORMAT", 99)
+    with pytest.raises(DatasetError, match="99 now"):
+        prepare(cohort("dataset"))
+
+
 def test_a_shard_that_was_cut_off_since_is_written_again(
     cohort: Callable[..., Cohort],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 4 from a dataset's counts."""
+"""Supplementary tables from a dataset's counts."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ecg_mae.dataset.description import Characteristics, CohortDescription, Count, Distribution
-from keras_ecg_mae.evaluation.characteristics import dataset_tables, pooled, table_1, table_2, table_4
+from keras_ecg_mae.evaluation.characteristics import (
+    demographics_table,
+    external_table,
+    internal_table,
+    pooled,
+    supplementary_tables,
+)
 from keras_ecg_mae.evaluation.tables import Table
 
 NOTHING_KNOWN = Distribution(0, None, None)
@@ -49,8 +55,7 @@ def column(table: Table, *head: str) -> dict[str, str]:
 
 
 def test_externals_columns_are_headed_the_right_way_round() -> None:
-    # The paper's table 4 heads them the other way, which would make 87% of the ECGs positive.
-    table = table_4(
+    table = external_table(
         cohort(
             part("x", "test", "positive", 13, lvef=Distribution(13, 30.0, 5.0), patients=11),
             part("x", "test", "negative", 87, lvef=Distribution(87, 62.0, 7.0)),
@@ -68,7 +73,7 @@ def test_externals_columns_are_headed_the_right_way_round() -> None:
 
 
 def test_the_internal_cohort_is_split_by_label_and_holds_no_external_ecg() -> None:
-    table = table_2(
+    table = internal_table(
         cohort(
             part("a", "train", "positive", 20, sex={"M": 15, "F": 4, "": 1}, age=Distribution(20, 60.0, 10.0)),
             part("b", "train", "positive", 10, sex={"M": 5, "F": 5}, age=Distribution(5, 66.0, 4.0)),
@@ -94,7 +99,7 @@ def test_the_internal_cohort_is_split_by_label_and_holds_no_external_ecg() -> No
 
 
 def test_institutions_beside_one_another_the_internal_ones_first() -> None:
-    table = table_1(
+    table = demographics_table(
         cohort(
             part("x", "test", "positive", 4, patients=3),
             part("x", "test", "negative", 12, patients=10),
@@ -114,19 +119,19 @@ def test_patients_of_an_institution_are_those_counted_once() -> None:
     both = cohort(part("a", "test", "positive", 2, patients=1), part("a", "test", "negative", 3, patients=1))
     # One patient with ECGs of both labels.
     counted = replace(both, counts=(Count("a", "test", 1, 2, 3, 0),))
-    assert column(table_1(counted), "Internal", "a")["Patients"] == "1"
+    assert column(demographics_table(counted), "Internal", "a")["Patients"] == "1"
 
 
 def test_which_tables_a_dataset_has() -> None:
     labelled = part("a", "train", "positive", 4)
 
     def names(content: CohortDescription) -> list[str]:
-        return [table.name for table in dataset_tables(content)]
+        return [table.name for table in supplementary_tables(content)]
 
-    assert names(cohort(labelled)) == ["table_1", "table_2", "table_4"]
-    assert names(cohort(labelled, external=())) == ["table_1", "table_2"]
-    assert names(cohort(part("a", "train", "unlabelled", 4), label_name="")) == ["table_1"]
-    (table,) = dataset_tables(cohort(part("a", "train", "unlabelled", 4), label_name=""))
+    assert names(cohort(labelled)) == ["demographics", "internal_characteristics", "external_characteristics"]
+    assert names(cohort(labelled, external=())) == ["demographics", "internal_characteristics"]
+    assert names(cohort(part("a", "train", "unlabelled", 4), label_name="")) == ["demographics"]
+    (table,) = supplementary_tables(cohort(part("a", "train", "unlabelled", 4), label_name=""))
     assert not any("Positive" in row.head or "Labelled" in row.head for row in table.rows)
 
 
@@ -149,5 +154,5 @@ def test_pooled_is_what_the_values_give_together(groups: list[list[float]]) -> N
 
 def test_captions_name_the_dataset_where_there_are_several() -> None:
     content = cohort(part("a", "train", "positive", 4))
-    assert all(table.caption.endswith(", ds1") for table in dataset_tables(content, "ds1"))
-    assert table_1(content).caption == "Table 1. Study-level demographic information"
+    assert all(table.caption.endswith(", ds1") for table in supplementary_tables(content, "ds1"))
+    assert demographics_table(content).caption == "Study-level demographic information"

@@ -17,6 +17,7 @@ from keras_ecg_mae.evaluation.document import Document
 from keras_ecg_mae.evaluation.report import make_report
 
 MakeRun = Callable[..., Path]
+SUPPLEMENT = ("demographics", "internal_characteristics", "external_characteristics")
 
 
 def names(document: Document) -> list[str]:
@@ -36,7 +37,7 @@ def test_a_runs_own_dataset_is_found(made_run: MakeRun, simulated: Manifest) -> 
     run = made_run("run")
     move_to(run, simulated)
     document = make_report([run], [])
-    assert names(document) == ["table_3", "table_3_ecgs", "table_1", "table_2", "table_4", "sources"]
+    assert names(document) == ["table_3", "table_3_ecgs", "table_1", "table_4", *SUPPLEMENT, "sources"]
     assert [table.name for table in document.attachments] == ["table_3_cells"]
     # Named as well, it is the same.
     assert names(make_report([run], [simulated.folder, f"{simulated.folder}/"])) == names(document)
@@ -60,26 +61,33 @@ def test_datasets_alone_are_reported_on_each_with_its_own_files(simulated: Manif
     copy = tmp_path / "a copy"
     shutil.copytree(simulated.folder, copy)
     document = make_report([], [simulated.folder, str(copy)])
-    assert names(document) == [f"table_{number}_{name}" for name in ("dataset", "a_copy") for number in (1, 2, 4)]
+    # Neither is more than the other, so which would be dataset 1 is not known: no table has a number.
+    assert names(document) == [
+        *(f"{table}_{name}" for name in ("dataset", "a_copy") for table in ("details", "institutions")),
+        *(f"{table}_{name}" for name in ("dataset", "a_copy") for table in SUPPLEMENT),
+    ]
     assert document.title == "Report: cohorts"
     captions = [table.caption for part in document.parts for table in part.tables]
-    assert captions[0] == "Table 1. Study-level demographic information, dataset"
-    assert captions[3].endswith(", a copy")
+    assert captions[0] == "Details of dataset"
+    assert captions[3].endswith(", by a copy")
+    assert not any(caption.startswith("Table") for caption in captions)
     with pytest.raises(DatasetError, match="nowhere"):
         make_report([], [str(tmp_path / "nowhere")])
 
 
 def test_a_table_that_was_split_without_recordings_is_reported_on(simulated: Manifest, tmp_path: Path) -> None:
-    fields = ("label_name", "external_institutions", "counts", "characteristics")
+    fields = ("label_name", "external_institutions", "counts", "characteristics", "patients")
     description = CohortDescription(**{name: getattr(simulated, name) for name in fields})
-    write_cohort(str(tmp_path), description, settings={}, table_sha256="")
-    document, prepared = make_report([], [str(tmp_path)]), make_report([], [simulated.folder])
+    folder = tmp_path / Path(simulated.folder).name
+    folder.mkdir()
+    write_cohort(str(folder), description, settings={}, table_sha256="")
+    document, prepared = make_report([], [str(folder)]), make_report([], [simulated.folder])
     assert document.parts == prepared.parts
 
 
 def test_tables_of_a_dataset_count_what_its_manifest_counts(simulated: Manifest) -> None:
     tables = {table.name: table for part in make_report([], [simulated.folder]).parts for table in part.tables}
-    one, two, four = (tables[f"table_{number}"] for number in (1, 2, 4))
+    one, two, four = (tables[name] for name in SUPPLEMENT)
     assert one.columns == simulated.institutions
     assert one.groups == ("Internal", "Internal", "External")
     ecgs = one.rows[0].cells
@@ -90,6 +98,7 @@ def test_tables_of_a_dataset_count_what_its_manifest_counts(simulated: Manifest)
     assert external == [str(positive), str(labelled - positive)]
     internal = [int(cell.text.split(" ")[0]) for cell in two.rows[0].cells]
     assert sum(internal) == simulated.count(labelled=True) - labelled
+    assert tables["table_1"].rows[-1].cells[-1].text == str(sum(map(int, [cell.text for cell in ecgs[:2]])))
 
 
 def test_pictures_of_pretrained_runs_are_in_it(made_run: MakeRun) -> None:

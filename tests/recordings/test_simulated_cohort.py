@@ -150,24 +150,3 @@ def test_prevalence_holds_in_every_institution(prevalence: float) -> None:
 def test_prevalence_holds_in_expectation_in_small_institutions() -> None:
     shares = [(draw_institution(0, 7, 0.25, seed).lvef < 40).mean() for seed in range(400)]
     assert np.mean(shares) == pytest.approx(0.25, abs=0.02)
-
-
-def test_a_table_alone_has_the_sizes_asked_for(tmp_path: Path) -> None:
-    sizes = [(30, 50), (20, 20)]
-    count = write_simulated_cohort(
-        tmp_path / "recordings",
-        tmp_path / "table.csv",
-        patients=2,
-        institutions=2,
-        prevalence=0.2,
-        seed=0,
-        sizes=sizes,
-        table_only=True,
-    )
-    assert count == 70
-    assert not (tmp_path / "recordings").exists()
-    with (tmp_path / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for number, (patients, recordings) in enumerate(sizes, start=1):
-        own = [row["patient_id"] for row in rows if row["institution"] == f"institution_{number}"]
-        assert (len(set(own)), len(own)) == (patients, recordings)
