@@ -14,7 +14,7 @@ from keras_ecg_mae.config import Config
 
 def main(config: Config, _: list[str]) -> int:
     """Simulates into `--recordings`."""
-    from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+    from keras_ecg_mae.simulation.cohort import write_simulated_cohort
 
     settings = config.simulation
     config.cohort.require(*([] if settings.table_only else ["recordings"]), "labels")

@@ -17,13 +17,12 @@ from keras_ecg_mae.dataset.tfrecord import TFRecordFile, framed_records
 from keras_ecg_mae.errors import DatasetError, RecordingError
 from keras_ecg_mae.recordings import conform, open_recording
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
-from keras_ecg_mae.recordings.record_path import is_file, split_record_path
-from keras_ecg_mae.recordings.signal_statement import LARGEST_SIDECAR_BYTES, sidecar_files
+from keras_ecg_mae.recordings.formats.sidecar import LARGEST_SIDECAR_BYTES, sidecar_files
+from keras_ecg_mae.recordings.open import describes_itself
+from keras_ecg_mae.recordings.source import is_file, split_record_path
 from keras_ecg_mae.storage import storage_path
 
 _WFDB_FILES = (".hea", ".dat", ".mat")
-# Formats that say all of themselves, so that nothing beside them is read.
-_COMPLETE = {"wfdb", "dicom", "edf", "muse_xml", "cardiosoft_xml", "hl7_aecg", "philips_xml"}
 DIGEST_BYTES = 16
 
 
@@ -86,7 +85,7 @@ def write_shard(task: ShardTask, advance: Callable[[], object]) -> None:
                 rejected.append((position, error.code, error.detail))
                 is_complete = error.code == "outside_root"
             else:
-                is_complete = format_name in _COMPLETE
+                is_complete = describes_itself(format_name)
                 shard.write(encode_units(units, metadata))
                 digest = hashlib.sha256(units.data).hexdigest()[: 2 * DIGEST_BYTES]
                 findings += [ShardFinding(position, *vars(finding).values()) for finding in found]
