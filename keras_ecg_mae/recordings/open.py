@@ -1,6 +1,7 @@
 """One door to every format: one table of formats, and the file's first bytes are read once."""
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,9 +45,9 @@ class Format:
 
 # The first that recognizes a file reads it.
 FORMATS: tuple[Format, ...] = (
-    Format("wfdb", "WFDB (a .hea header beside the samples)", is_wfdb, read_wfdb),
+    Format("wfdb", "WFDB (a .hea header beside the samples)", is_wfdb, read_wfdb, describes_itself=False),
     Format("dicom", "DICOM waveform", is_dicom, read_dicom),
-    Format("edf", "EDF or BDF", is_edf, read_edf),
+    Format("edf", "EDF or BDF", is_edf, read_edf, describes_itself=False),
     Format("muse_xml", "GE MUSE XML", is_muse_xml, read_muse_xml),
     Format("cardiosoft_xml", "GE CardioSoft XML", is_cardiosoft_xml, read_cardiosoft_xml),
     Format("hl7_aecg", "HL7 aECG", is_hl7_aecg, read_hl7_aecg),
@@ -68,9 +69,24 @@ def open_recording(path: str | os.PathLike[str], signal: Signal | None = None) -
         signal: sampling rate, unit and leads of files that do not state theirs.
 
     Raises:
-        RecordingError: nothing is there, no reader knows it, or its reader refuses it.
+        RecordingError: nothing is there, no reader knows it, or its reader refuses it. A file that ends its process,
+            as damaged HDF5 can, or takes minutes over it does so here: `isolation.open_isolated` is for files of
+            unknown origin.
     """
     source = Source(os.fspath(path), signal or Signal())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries' warnings quote files
+            return _read(source)
+    except RecordingError:
+        raise
+    except MemoryError:
+        raise source.refusal("too_long", "Reading the file takes too much memory. Cut a long recording.") from None
+    except Exception:  # what the libraries raise depends on the bytes, and may quote a patient
+        raise source.refusal("malformed", "The file is damaged, or not of the format that it begins as.") from None
+
+
+def _read(source: Source) -> Recording:
     found = next((known for known in FORMATS if known.recognizes(source)), None)
     if found is None:
         raise unknown(source)

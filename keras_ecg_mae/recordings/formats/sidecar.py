@@ -16,7 +16,7 @@ from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.known_names import CODES, NEUTRAL, SAYS, meant, plain_name
 from keras_ecg_mae.recordings.leads_and_units import lead_names
-from keras_ecg_mae.recordings.source import is_file
+from keras_ecg_mae.recordings.source import Source, is_file
 
 # More is no sidecar.
 LARGEST_SIDECAR_BYTES = 1 << 20
@@ -79,6 +79,28 @@ def what_is_said(path: str, file: str, in_file: Statement, signal: Signal) -> St
         leads=said.leads or signal.leads,
         unit_is_assumed=not said.unit or gain_is_beside,
     )
+
+
+def what_is_unsaid(source: Source, file: str, what: str, item: str) -> tuple:
+    """An item of `Statement` that a file leaves unsaid, from its sidecar or the settings.
+
+    Args:
+        source: the recording.
+        file: the file beside which a sidecar may lie.
+        what: what the file leaves unsaid, for the message.
+        item: `"unit"` or `"leads"`.
+
+    Raises:
+        RecordingError: nobody says it.
+    """
+    values: tuple = getattr(what_is_said(source.path, file, Statement(), source.signal), item)
+    if not values:
+        raise source.refusal(
+            CODES[item],
+            f"The file does not say {what}. Give {item} in a sidecar beside it (NAME.json, or signal.json for all "
+            f"files of the folder), or by {FLAGS[item]}.",
+        )
+    return values
 
 
 def merged(path: str, in_file: Statement, other: Statement, whose: str) -> Statement:
