@@ -14,8 +14,8 @@ from keras_ecg_mae.config import Config
 
 def main(config: Config, _: list[str]) -> int:
     """Simulates into `--recordings`."""
-    from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
-    from keras_ecg_mae.recordings.simulated_counts import read_counts
+    from keras_ecg_mae.simulation.cohort import write_simulated_cohort
+    from keras_ecg_mae.simulation.counts import read_counts
 
     settings = config.simulation
     config.cohort.require(*([] if settings.table_only else ["recordings"]), "labels")

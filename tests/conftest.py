@@ -44,7 +44,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> "Manifest":
     # Imported where it is used: under Bazel a room's tests see that room and those to its left.
     from keras_ecg_mae.config import Cohort
     from keras_ecg_mae.dataset import prepare
-    from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+    from keras_ecg_mae.simulation.cohort import write_simulated_cohort
 
     folder = tmp_path_factory.mktemp("simulated")
     table = folder / "recordings" / "labels.csv"

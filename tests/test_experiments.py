@@ -15,7 +15,7 @@ from keras_ecg_mae import prepare, report, train
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.models.published_weights import state_dict
-from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
+from keras_ecg_mae.simulation.cohort import write_simulated_cohort
 
 PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
 # In this order: ds1_mae_ds2 starts from what ds2 has pretrained, ds2_mae_ds1 from what ds1 has.

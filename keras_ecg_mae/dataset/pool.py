@@ -1,18 +1,32 @@
-"""Working on many shards at once, one a process at a time."""
+"""Working on many shards at once, one a process at a time.
+
+The processes read recordings themselves and may die of one: `recordings.isolation` limits their time and memory. The
+shard is then done again, and the recording at which its process died is read apart from it.
+"""
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.recordings import isolation
 
-Task = TypeVar("Task", bound=Sized)
+
+class Divisible(Protocol):
+    """A task of several recordings."""
+
+    def __len__(self) -> int: ...
+
+    def suspecting(self, position: int) -> "Divisible | None":
+        """The task again, after its process died at a recording; None where that recording cannot be the cause."""
+
+
+Task = TypeVar("Task", bound=Divisible)
 # What is done with a task; it calls the function it is given after each recording.
 Step = Callable[[Task, Callable[[], object]], None]
 _POLL_S = 0.2
@@ -23,14 +37,43 @@ _VARIABLES = {
     # time unless it is told to keep some: four hundred page faults a recording, a quarter of its time.
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    **isolation.ENVIRONMENT,
 }
+_DIED = (
+    "Expected every process of prepare to live until its end. Received the death of one, as when memory runs out: try "
+    "fewer --workers. The same command goes on with what is finished."
+)
 
 
-class _Shared:
-    """What a process of the pool shares with the one that started it."""
+class _Worker:
+    """A process of the pool, its task, and how many of the task's recordings are done."""
 
-    done: Any = None
-    stop: Any = None
+    def __init__(self, step: Step[Any]):
+        # The libraries run threads, which do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self.task: Any = None
+        self._done = context.RawValue("q", 0)
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(step, theirs, self._done), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def position(self) -> int:
+        return int(self._done.value)
+
+    def give(self, task: Any) -> None:
+        self.task, self._done.value = task, 0
+        with suppress(OSError):  # a process that has died is noticed where its answer is waited for
+            self.connection.send(task)
+
+    def end(self) -> int:
+        """Ends the process. Returns its exit status."""
+        self.connection.close()
+        if self.task is not None:
+            self.process.terminate()
+        self.process.join()
+        return self.process.exitcode or 0
 
 
 def work_in_pool(step: Step[Task], tasks: Iterable[Task], processes: int, show: Callable[[int], object]) -> None:
@@ -43,27 +86,46 @@ def work_in_pool(step: Step[Task], tasks: Iterable[Task], processes: int, show: 
         show: called several times a second with the number of recordings done so far.
 
     Raises:
-        DatasetError: a step raised it, or a process died.
+        DatasetError: a step raised it, or a process died of something else than a recording.
     """
-    # The libraries run threads, which do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    done, stop = context.Value("q", 0), context.Event()
-    unfinished: set[Future[None]] = set()
-    with _environment(_VARIABLES), ProcessPoolExecutor(processes, context, _join, (done, stop)) as pool:
+    remaining, workers, done = iter(tasks), [], 0
+    with _environment(_VARIABLES):
         try:
-            for task in tasks:
-                unfinished.add(pool.submit(_work, step, task))
-                unfinished = _wait_until_fewer(unfinished, 2 * processes, lambda: show(done.value))
-            _wait_until_fewer(unfinished, 1, lambda: show(done.value))
-        except BrokenProcessPool as error:
-            raise DatasetError(
-                "Expected every process of prepare to live until its end. Received the death of one, as when memory "
-                "runs out: try fewer --workers. The same command goes on with what is finished."
-            ) from error
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+            for task in remaining:
+                workers.append(_Worker(step))
+                workers[-1].give(task)
+                if len(workers) == processes:
+                    break
+            while busy := {worker.connection: worker for worker in workers if worker.task is not None}:
+                for connection in wait(list(busy), _POLL_S):
+                    worker = busy[connection]  # type: ignore[index]  # only connections are waited for
+                    try:
+                        error = worker.connection.recv()
+                    except (EOFError, OSError):
+                        workers[workers.index(worker)] = _after_death(worker, step)
+                        continue
+                    if error is not None:
+                        raise error
+                    done, worker.task = done + len(worker.task), None
+                    if (following := next(remaining, None)) is not None:
+                        worker.give(following)
+                show(done + sum(worker.position for worker in workers if worker.task is not None))
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+def _after_death(worker: _Worker, step: Step[Any]) -> _Worker:
+    """A new process with the task of one that has died. Raises `DatasetError` where no recording was the cause."""
+    task, position = worker.task, worker.position
+    worker.task = None
+    # SIGKILL is the system's, when memory runs out.
+    again = None if worker.end() == -signal.SIGKILL or position >= len(task) else task.suspecting(position)
+    if again is None:
+        raise DatasetError(_DIED)
+    new = _Worker(step)
+    new.give(again)
+    return new
 
 
 @contextmanager
@@ -78,21 +140,32 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def _wait_until_fewer(unfinished: set[Future[None]], limit: int, show: Callable[[], object]) -> set[Future[None]]:
-    """Waits until fewer than `limit` are unfinished; raises what one of them raised."""
-    while len(unfinished) >= limit:
-        finished, unfinished = wait(unfinished, timeout=_POLL_S, return_when=FIRST_COMPLETED)
-        for future in finished:
-            future.result()
-        show()
-    return unfinished
+def _serve(step: Step[Any], connection: Connection, done: Any) -> None:
+    """Works on the tasks that come until the connection is closed.
 
+    Answers None after each, or the error that ended it, and counts in `done` the recordings of the present one.
+    """
 
-def _join(done: Any, stop: Any) -> None:
+    def advance() -> None:
+        done.value += 1
+
     # An interrupt from the keyboard reaches every process; the one that started the pool tells the others to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Shared.done, _Shared.stop = done, stop
+    signal.signal(signal.SIGTERM, _interrupt)
     Thread(target=_die_with_parent, daemon=True).start()
+    isolation.become_disposable()
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            task = connection.recv()
+            try:
+                step(task, advance)
+                connection.send(None)
+            except Exception as error:
+                connection.send(error)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _die_with_parent() -> None:
@@ -101,14 +174,3 @@ def _die_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _advance() -> None:
-    if _Shared.stop.is_set():
-        raise KeyboardInterrupt
-    with _Shared.done.get_lock():
-        _Shared.done.value += 1
-
-
-def _work(step: Step[Task], task: Task) -> None:
-    step(task, _advance)

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,15 +15,15 @@ from keras_ecg_mae.dataset.storage import whole_file
 from keras_ecg_mae.dataset.tf_example import Metadata, encode_units, to_units
 from keras_ecg_mae.dataset.tfrecord import TFRecordFile, framed_records
 from keras_ecg_mae.errors import DatasetError, RecordingError
-from keras_ecg_mae.recordings import conform, open_recording
+from keras_ecg_mae.recordings import conform
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
-from keras_ecg_mae.recordings.record_path import is_file, split_record_path
-from keras_ecg_mae.recordings.signal_statement import LARGEST_SIDECAR_BYTES, sidecar_files
+from keras_ecg_mae.recordings.formats.sidecar import LARGEST_SIDECAR_BYTES, sidecar_files
+from keras_ecg_mae.recordings.isolation import open_isolated
+from keras_ecg_mae.recordings.open import describes_itself
+from keras_ecg_mae.recordings.source import is_file, split_record_path
 from keras_ecg_mae.storage import storage_path
 
 _WFDB_FILES = (".hea", ".dat", ".mat")
-# Formats that say all of themselves, so that nothing beside them is read.
-_COMPLETE = {"wfdb", "dicom", "edf", "muse_xml", "cardiosoft_xml", "hl7_aecg", "philips_xml"}
 DIGEST_BYTES = 16
 
 
@@ -36,6 +36,7 @@ class ShardTask:
         file: the shard's path in it.
         cohort, signal, quality: the settings.
         recordings: what to write, each with its path relative to `cohort.recordings`.
+        suspects: positions at which a process died that wrote this shard: they are read in another one.
     """
 
     folder: str
@@ -44,9 +45,13 @@ class ShardTask:
     signal: Signal
     quality: Quality
     recordings: tuple[tuple[str, Metadata], ...]
+    suspects: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.recordings)
+
+    def suspecting(self, position: int) -> "ShardTask | None":
+        return None if position in self.suspects else replace(self, suspects=(*self.suspects, position))
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class RemovalTask:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def suspecting(self, _: int) -> None:
+        return None
 
 
 def write_shard(task: ShardTask, advance: Callable[[], object]) -> None:
@@ -81,12 +89,12 @@ def write_shard(task: ShardTask, advance: Callable[[], object]) -> None:
         for position, (path, metadata) in enumerate(task.recordings):
             digest = ""
             try:
-                units, found, format_name = _read(task, root, path)
+                units, found, format_name = _read(task, root, path, apart=position in task.suspects)
             except RecordingError as error:
                 rejected.append((position, error.code, error.detail))
                 is_complete = error.code == "outside_root"
             else:
-                is_complete = format_name in _COMPLETE
+                is_complete = describes_itself(format_name)
                 shard.write(encode_units(units, metadata))
                 digest = hashlib.sha256(units.data).hexdigest()[: 2 * DIGEST_BYTES]
                 findings += [ShardFinding(position, *vars(finding).values()) for finding in found]
@@ -128,10 +136,10 @@ def remove_recordings(task: RemovalTask, advance: Callable[[], object]) -> None:
     write_result(task.folder, task.file, result.without(task.positions, shard.size_bytes, shard.sha256))
 
 
-def _read(task: ShardTask, root: str, path: str) -> tuple[np.ndarray, tuple[Finding, ...], str]:
+def _read(task: ShardTask, root: str, path: str, apart: bool) -> tuple[np.ndarray, tuple[Finding, ...], str]:
     """A recording's samples in microvolts, `(12, 5000)` int16, what was found in them as recorded, and its format."""
     cohort = task.cohort
-    recording = open_recording(locate(root, path), task.signal)
+    recording = open_isolated(locate(root, path), task.signal, apart=apart)
     ecg_mv = conform(recording, long_recordings=cohort.long_recordings, max_flat_leads=cohort.max_flat_leads)
     findings = assess_recording(recording, task.quality, cohort.long_recordings)
     reject(path, findings, task.quality)

@@ -40,11 +40,11 @@ def main(config: Config, files: list[str]) -> int:
 
 
 def _inspect(config: Config, path: str) -> str:
-    from keras_ecg_mae.recordings import open_recording
     from keras_ecg_mae.recordings.inspection import inspect_recording, printable
+    from keras_ecg_mae.recordings.isolation import open_isolated
 
     inspection = inspect_recording(
-        open_recording(path, config.signal),
+        open_isolated(path, config.signal),
         config.quality,
         long_recordings=config.cohort.long_recordings,
         max_flat_leads=config.cohort.max_flat_leads,

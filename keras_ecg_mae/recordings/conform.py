@@ -4,7 +4,6 @@ The samples are not filtered beyond what resampling asks for: normalisation belo
 """
 
 import math
-import re
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -14,6 +13,7 @@ import numpy as np
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, lead_names
 from keras_ecg_mae.recordings.polyphase import FILTER_REACH, polyphase
 from keras_ecg_mae.recordings.quality import check_amplitude, check_flat_leads
 from keras_ecg_mae.recordings.recording import Recording
@@ -24,28 +24,6 @@ LOWEST_SAMPLING_RATE_HZ = 100
 HIGHEST_SAMPLING_RATE_HZ = 10_000
 # Every whole rate up to 10 kHz is met exactly; any other drifts by less than half a sample in 10 s.
 LARGEST_DENOMINATOR = 10_000
-
-# Einthoven: II = I + III. Goldberger: each augmented lead is an electrode against the mean of the other two. So all six
-# limb leads are combinations of I and II (Malmivuo and Plonsey, Bioelectromagnetism, 1995, chapter 15), and any two of
-# them give the other four.
-LIMB_LEADS: dict[str, tuple[float, float]] = {
-    "I": (1.0, 0.0),
-    "II": (0.0, 1.0),
-    "III": (-1.0, 1.0),
-    "aVR": (-0.5, -0.5),
-    "aVL": (1.0, -0.5),
-    "aVF": (-0.5, 1.0),
-}
-
-# What formats put before a lead's name: ISO/IEEE 11073's MDC_ECG_LEAD_V1, "Lead V1", EDF's "ECG V1", "ECG Lead V1".
-LEAD_PREFIX = re.compile(r"\A(mdc_ecg_lead_|lead[ _-]?|e[ck]g[ _:-])+", re.IGNORECASE)
-LEAD_NAMES: dict[str, str] = (
-    {lead.lower(): lead for lead in spec.LEADS}
-    | {"di": "I", "dii": "II", "diii": "III"}
-    | {"d1": "I", "d2": "II", "d3": "III"}
-)
-# IEC 60601-2-25 calls the electrodes of V1 to V6 so. Alone, C3 and C4 are electrodes of the brain.
-CHEST_ELECTRODES = {f"C{number}": f"V{number}" for number in range(1, 7)}
 
 
 def conform(recording: Recording, *, long_recordings: str = "first", max_flat_leads: int = 0) -> np.ndarray:
@@ -79,20 +57,6 @@ def conform(recording: Recording, *, long_recordings: str = "first", max_flat_le
         check_amplitude(recording.path, ecg_mv)
     check_flat_leads(recording.path, ecg_mv, max_flat_leads)
     return np.ascontiguousarray(ecg_mv, dtype=np.float32)
-
-
-def lead_name(name: str) -> str | None:
-    """The contract's name for a lead as files spell it (`AVR`, `Lead I`, `MDC_ECG_LEAD_V1`, `DII`), or None."""
-    return LEAD_NAMES.get(LEAD_PREFIX.sub("", name.strip()).lower())
-
-
-def lead_names(names: Sequence[str]) -> tuple[str | None, ...]:
-    """As `lead_name`, of all leads of a recording. C1 to C6 are V1 to V6 if all six stand beside limb leads alone."""
-    leads = [lead_name(name) for name in names]
-    electrodes = [LEAD_PREFIX.sub("", name.strip()).upper() for name in names]
-    if set(CHEST_ELECTRODES) <= set(electrodes) and any(leads) and set(leads) <= {*LIMB_LEADS, None}:
-        leads = [CHEST_ELECTRODES.get(electrode, lead) for electrode, lead in zip(electrodes, leads, strict=True)]
-    return tuple(leads)
 
 
 def known_lead_rows(recording: Recording) -> dict[str, int]:

@@ -18,13 +18,8 @@ from scipy.fft import rfft, rfftfreq
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import FINDINGS, Quality
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import (
-    LIMB_LEADS,
-    LOWEST_SAMPLING_RATE_HZ,
-    known_lead_rows,
-    limb_lead,
-    ten_seconds,
-)
+from keras_ecg_mae.recordings.conform import LOWEST_SAMPLING_RATE_HZ, known_lead_rows, limb_lead, ten_seconds
+from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS
 from keras_ecg_mae.recordings.quality import FLAT_PEAK_TO_PEAK_MV, LARGEST_PEAK_MV, SMALLEST_PEAK_TO_PEAK_MV
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.swapped_limb_leads import swapped_limb_leads

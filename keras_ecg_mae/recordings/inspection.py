@@ -8,8 +8,9 @@ import numpy as np
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Quality
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import LIMB_LEADS, conform, known_lead_rows, lead_names, limb_lead, ten_seconds
+from keras_ecg_mae.recordings.conform import conform, known_lead_rows, limb_lead, ten_seconds
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
+from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, lead_names
 from keras_ecg_mae.recordings.recording import Recording
 
 

@@ -11,7 +11,7 @@ from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.recordings.ecg_paper import draw_ecg, to_png, to_svg
 from keras_ecg_mae.recordings.findings import Finding
 from keras_ecg_mae.recordings.inspection import Inspection, printable
-from keras_ecg_mae.recordings.record_path import split_record_path
+from keras_ecg_mae.recordings.source import split_record_path
 
 FORMS = {"png": to_png, "svg": to_svg}
 

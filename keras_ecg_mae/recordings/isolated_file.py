@@ -16,9 +16,9 @@ import numpy as np
 
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import isolated_process
-from keras_ecg_mae.recordings.array_signal import StoredArray
-from keras_ecg_mae.recordings.known_names import SAYS
-from keras_ecg_mae.recordings.signal_statement import Named
+from keras_ecg_mae.recordings.formats.array_signal import StoredArray
+from keras_ecg_mae.recordings.formats.known_names import SAYS
+from keras_ecg_mae.recordings.formats.sidecar import Named
 
 LONGEST_ANSWER = isolated_process.ANSWER_BYTES + 1024
 

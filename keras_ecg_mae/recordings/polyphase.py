@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.signal import firwin, resample_poly
 
 # The filter reaches 20 periods of the slower rate to either side. With the Kaiser window's beta of 8 it passes 87% of
 # the slower rate's band (218 Hz of 250; a diagnostic ECG needs 150) and damps by 80 dB from 113% on: 3 mV leave less
@@ -29,6 +28,8 @@ def polyphase(rows: np.ndarray, ratio: Fraction) -> np.ndarray:
         `(leads, ceil(samples * ratio))` float64, what `scipy.signal.resample_poly` gives, to rounding.
     """
     if ratio.numerator > LARGEST_NUMERATOR:
+        from scipy.signal import resample_poly
+
         taps = _low_pass(max(ratio.as_integer_ratio()))
         resampled: np.ndarray = resample_poly(rows, ratio.numerator, ratio.denominator, axis=1, window=taps)
         return resampled
@@ -58,5 +59,7 @@ def _blocks(ratio: Fraction) -> tuple[int, int, np.ndarray]:
 @lru_cache(maxsize=8)
 def _low_pass(factor: int) -> np.ndarray:
     """The filter's coefficients at a rate `factor` times the slower one, cutting at half the slower rate."""
+    from scipy.signal import firwin  # takes half a second to load, which a recording at 500 Hz need not wait for
+
     taps: np.ndarray = firwin(2 * FILTER_REACH * factor + 1, 1 / factor, window=("kaiser", FILTER_BETA))
     return taps

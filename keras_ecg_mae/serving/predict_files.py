@@ -13,7 +13,8 @@ import numpy as np
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.dataset.schema import to_units
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings import conform, open_recording
+from keras_ecg_mae.recordings import conform
+from keras_ecg_mae.recordings.isolation import open_isolated
 from keras_ecg_mae.serving.answer import Answer
 from keras_ecg_mae.spec import MILLIVOLTS_PER_UNIT
 
@@ -58,7 +59,7 @@ class Conforming:
     def read(self, path: str) -> np.ndarray | RecordingError:
         """`(12, 5000)` float32 mV, in whole units as a dataset stores them; or why there is none."""
         try:
-            recording = open_recording(path, self.signal)
+            recording = open_isolated(path, self.signal)
             ecg_mv = conform(recording, long_recordings=self.long_recordings, max_flat_leads=self.max_flat_leads)
             return to_units(path, ecg_mv).astype(np.float32) * np.float32(MILLIVOLTS_PER_UNIT)
         except RecordingError as error:

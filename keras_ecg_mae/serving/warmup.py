@@ -11,10 +11,10 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from keras_ecg_mae.dataset.schema import encode_units, to_units
 from keras_ecg_mae.errors import ConfigError
-from keras_ecg_mae.recordings.simulated_device import Device
-from keras_ecg_mae.recordings.simulated_patients import draw_patients
-from keras_ecg_mae.recordings.simulator import simulate
 from keras_ecg_mae.serving.signatures import ECG_INPUT, EXAMPLES_INPUT, NOISE_INPUT, Signature
+from keras_ecg_mae.simulation.device import Device
+from keras_ecg_mae.simulation.ecg import simulate
+from keras_ecg_mae.simulation.patients import draw_patients
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000  # with more, TF Serving does not load the version

@@ -18,8 +18,8 @@ from keras_ecg_mae.dataset.cohort import read_table
 from keras_ecg_mae.dataset.split import assign_splits
 from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.prepare import main
-from keras_ecg_mae.recordings.simulated_cohort import write_simulated_cohort
-from keras_ecg_mae.recordings.simulated_counts import Counts
+from keras_ecg_mae.simulation.cohort import write_simulated_cohort
+from keras_ecg_mae.simulation.counts import Counts
 
 PATIENTS = (23_154, 26_151, 20_000, 6_000, 6_000, 6_000, 6_000, 6_000)
 RECORDINGS = (37_456, 48_747, 40_000, 10_000, 10_000, 10_000, 10_000, 10_000)

@@ -21,7 +21,7 @@ from scipy.io import savemat
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.dataset import read_manifest
-from keras_ecg_mae.recordings.open_recording import READERS
+from keras_ecg_mae.recordings.open import FORMATS as READERS
 
 if TYPE_CHECKING:
     from tests.dataset.conftest import Contents
@@ -150,7 +150,7 @@ FORMATS = {
 
 
 def test_every_format_is_tried() -> None:
-    assert [reader.format for reader in READERS] == list(FORMATS)
+    assert [reader.name for reader in READERS] == list(FORMATS)
 
 
 def test_nothing_planted_gets_out(shared: Path, tmp_path: Path, contents: Contents) -> None:

@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings import Recording
+from keras_ecg_mae.recordings import Recording, open_recording
 
 LONGEST_S, MOST_BYTES = 5.0, 1 << 30
 
@@ -114,6 +115,20 @@ def _damage_element(root: ElementTree.Element, rng: np.random.Generator) -> None
         case _:
             other = parent[int(rng.integers(len(parent)))]
             element.text, other.text = other.text, element.text
+
+
+def written(folder: Path, content: str | bytes, name: str = "ecg") -> str:
+    """Writes a file. Returns its path."""
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(folder / name)
+
+
+def refusal(path: str | Path, signal: Signal | None = None) -> RecordingError:
+    """Why a recording is refused; fails where it is read."""
+    with pytest.raises(RecordingError) as caught:
+        open_recording(path, signal)
+    assert caught.value.path == str(path)
+    return caught.value
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import conform, lead_name
-from keras_ecg_mae.recordings.open_recording import open_recording
+from keras_ecg_mae.recordings.conform import conform
+from keras_ecg_mae.recordings.leads_and_units import lead_name
+from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.recording import Recording
 
 

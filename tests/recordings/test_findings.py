@@ -15,7 +15,7 @@ from keras_ecg_mae.config import FINDINGS, Quality
 from keras_ecg_mae.errors import ConfigError, RecordingError
 from keras_ecg_mae.recordings.conform import derive_limb_leads
 from keras_ecg_mae.recordings.findings import Finding, assess, assess_recording, reject
-from keras_ecg_mae.recordings.open_recording import open_recording
+from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.recording import Recording
 
 QUALITY = Quality()

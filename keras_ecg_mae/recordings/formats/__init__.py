@@ -1,0 +1,1 @@
+"""One file a format: what tells it, and how it is read."""

@@ -1,0 +1,73 @@
+"""MATLAB files: versions 4 and 5 by SciPy, 7.3, which is HDF5, by h5py; both read in another process.
+
+WFDB's `.mat` files are version 4 with one variable, `val`, of digital units. Beside their header the WFDB reader reads
+them; without it they are refused here until rate, gain and leads are given.
+"""
+
+import re
+import struct
+
+from keras_ecg_mae.recordings.formats.array_signal import ArrayFile, read_array_file
+from keras_ecg_mae.recordings.formats.hdf5 import SIGNATURE
+from keras_ecg_mae.recordings.isolated_file import open_isolated
+from keras_ecg_mae.recordings.recording import Recording
+from keras_ecg_mae.recordings.source import Source
+
+HEADER_BYTES = 128
+VERSION_73_START = 512
+VARIABLE_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,62}\0")
+
+
+def is_matlab(source: Source) -> bool:
+    """Whether the file that `path` or `FILE#ID` names is a MATLAB file."""
+    head = source.head
+    return is_version_4(head) or is_version_5(head) or is_version_73(head)
+
+
+def read_matlab(source: Source) -> Recording:
+    """Reads the variable of samples, or the record that `FILE#ID` names of one of three axes, records first.
+
+    Sampling rate, unit and leads are looked for in variables with well-known names, and for a field of a structure in
+    its other fields; then in the sidecar and in `signal`.
+
+    Raises:
+        RecordingError: and nothing else, whatever the file holds.
+    """
+    path, file, record_id, signal = source.path, source.file, source.record_id, source.signal
+    version_73 = is_version_73(source.head)
+    with open_isolated(path, file, "hdf5" if version_73 else "matlab", reversed_axes=version_73) as (arrays, named):
+        return read_array_file(ArrayFile(path, file, record_id, "matlab", arrays, named), signal)
+
+
+def is_version_73(head: bytes) -> bool:
+    """HDF5 behind a block of 512 bytes that begins with MATLAB's name."""
+    return head.startswith(b"MATLAB 7.3 MAT-file") and head.startswith(SIGNATURE, VERSION_73_START)
+
+
+def is_version_5(head: bytes) -> bool:
+    """A text, then the version and the mark of the byte order (MAT-File Format, 'Header')."""
+    return len(head) >= HEADER_BYTES and head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") and 0 not in head[:4]
+
+
+def is_version_4(head: bytes) -> bool:
+    """Five integers, type, rows, columns, whether complex, and the length of the name, then the name, ending in a zero.
+
+    The type is a decimal number MOPT: M the byte order, O zero, P the numbers' precision, T 0 for a full matrix, 1 for
+    a text, 2 for a sparse one (MAT-File Format, 'Level 4').
+    """
+    if len(head) < 22:
+        return False
+    for order, machine in (("<", 0), (">", 1)):
+        kind, rows, columns, is_complex, name_length = struct.unpack_from(f"{order}5i", head)
+        place, precision, matrix = divmod(kind, 1000)[0], kind // 10 % 10, kind % 10
+        if (
+            place == machine
+            and kind // 100 % 10 == 0
+            and precision <= 5
+            and matrix <= 2
+            and min(rows, columns) >= 0
+            and is_complex in (0, 1)
+            and VARIABLE_NAME.fullmatch(head, 20, 20 + max(0, name_length))
+        ):
+            return True
+    return False

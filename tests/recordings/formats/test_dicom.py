@@ -1,0 +1,742 @@
+import copy
+import logging
+import re
+import resource
+import struct
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    UID,
+    AmbulatoryECGWaveformStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    General32bitECGWaveformStorage,
+    GeneralECGWaveformStorage,
+    HemodynamicWaveformStorage,
+    ImplicitVRLittleEndian,
+    TwelveLeadECGWaveformStorage,
+)
+
+from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.formats.dicom import is_dicom
+from keras_ecg_mae.recordings.open import open_recording
+from keras_ecg_mae.recordings.source import Source
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+NUMBERS = dict(zip(LEADS, (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), strict=True))
+SAMPLES = 200
+DIGITAL = np.random.default_rng(0).integers(-2000, 2000, (SAMPLES, 12)).astype("<i2")
+INTERPRETATIONS = {"i1": "SB", "u1": "UB", "i2": "SS", "u2": "US", "i4": "SL", "u4": "UL"}
+PLANTED = ("Doe^Jane", "19700229", "MRN-4711", "chest pain since Tuesday")
+GUANGXI = "ecg2dcm_guangxi_teaching_sinus_rhythm"
+
+
+def item(**elements: Any) -> Dataset:
+    """A data set of elements by keyword; those that are None are left out."""
+    dataset = Dataset()
+    for keyword, value in elements.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def code(value: str | None, scheme: str | None = None, meaning: str | None = None) -> Sequence:
+    return Sequence([item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)])
+
+
+def channel(lead: str, **changes: Any) -> Dataset:
+    elements: dict[str, Any] = {
+        "ChannelLabel": None,
+        "ChannelSourceSequence": code(f"2:{NUMBERS.get(lead, 999)}", "MDC", f"Lead {lead}"),
+        "ChannelSensitivity": "1",
+        "ChannelSensitivityUnitsSequence": code("uV", "UCUM"),
+        "ChannelSensitivityCorrectionFactor": "4.88",
+        "ChannelBaseline": "0",
+        "ChannelSampleSkew": "0",
+        "WaveformBitsStored": 16,
+    }
+    return item(**elements | changes)
+
+
+def group(digital: np.ndarray = DIGITAL, leads: tuple[str, ...] = LEADS, **changes: Any) -> Dataset:
+    """A multiplex group of samples `(samples, channels)`."""
+    channels = changes.pop("channels", None) or [
+        channel(lead, WaveformBitsStored=8 * digital.dtype.itemsize) for lead in leads
+    ]
+    elements: dict[str, Any] = {
+        "WaveformOriginality": "ORIGINAL",
+        "NumberOfWaveformChannels": len(channels),
+        "NumberOfWaveformSamples": len(digital),
+        "SamplingFrequency": "500",
+        "ChannelDefinitionSequence": Sequence(channels),
+        "WaveformBitsAllocated": 8 * digital.dtype.itemsize,
+        "WaveformSampleInterpretation": INTERPRETATIONS[digital.dtype.str[1:]],
+        "WaveformData": digital.tobytes() + bytes(digital.nbytes % 2),
+    }
+    dataset = item(**elements | changes)
+    for keyword in {"WaveformData", "WaveformPaddingValue"} & {element.keyword for element in dataset}:
+        dataset[keyword].VR = "OB" if digital.dtype.itemsize == 1 else "OW"
+    return dataset
+
+
+def with_channels(**changes: Any) -> Dataset:
+    """A group of which the fifth channel has other elements."""
+    return group(channels=[channel(lead, **(changes if lead == "aVL" else {})) for lead in LEADS])
+
+
+def write(
+    folder: Path, *groups: Dataset, sop_class: str = TwelveLeadECGWaveformStorage, syntax: str = ExplicitVRLittleEndian
+) -> str:
+    dataset = item(
+        SOPClassUID=sop_class,
+        SOPInstanceUID="1.2.3",
+        Modality="ECG",
+        PatientName=PLANTED[0],
+        PatientBirthDate=PLANTED[1],
+        PatientID=PLANTED[2],
+        StudyDescription=PLANTED[3],
+        WaveformSequence=Sequence(groups),
+    )
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    path = str(folder / "ecg.dcm")
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def refusal(path: str) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        open_recording(path)
+    assert re.search(r"^Expected .* Received .*\.$", caught.value.detail)
+    for text in PLANTED:
+        assert text not in caught.value.detail
+    return caught.value
+
+
+def test_real_12_lead_file_by_eye(shared: Path) -> None:
+    recording = open_recording(str(shared / "data" / "formats" / "dicom" / "cardio_sample.dcm"))
+    assert recording.leads == LEADS
+    assert (recording.sampling_rate_hz, recording.format) == (500, "dicom")
+    assert recording.ecg_mv.shape == (12, 5000)
+    np.testing.assert_allclose(recording.ecg_mv[1], recording.ecg_mv[0] + recording.ecg_mv[2], atol=0.00501)
+    # A simulated normal ECG: an R wave of 1 mV in lead II, 80 beats a minute.
+    assert 0.9 < recording.ecg_mv[1].max() < 1.2
+    assert np.sum(np.diff((recording.ecg_mv[1] > 0.6).astype(int)) == 1) == 14
+
+
+@pytest.mark.parametrize("name", ["cardio_sample.dcm", f"{GUANGXI}.dcm"])
+def test_real_files_against_pydicom(shared: Path, name: str) -> None:
+    path = str(shared / "data" / "formats" / "dicom" / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE)
+        expected_uv = pydicom.dcmread(path).waveform_array(0).T
+    np.testing.assert_allclose(open_recording(path).ecg_mv, expected_uv / 1000, rtol=0, atol=1e-12)
+    assert open_recording(path).format == "dicom"
+
+
+def test_the_file_that_comes_with_pydicom() -> None:
+    path = str(get_testdata_file("waveform_ecg.dcm"))
+    recording = open_recording(path)
+    assert (recording.leads, recording.sampling_rate_hz) == (LEADS, 1000)
+    np.testing.assert_allclose(recording.ecg_mv, pydicom.dcmread(path).waveform_array(0).T / 1000, rtol=0, atol=1e-12)
+
+
+def test_real_file_against_the_muse_xml_it_was_made_from(shared: Path) -> None:
+    formats = shared / "data" / "formats"
+    dicom = open_recording(str(formats / "dicom" / f"{GUANGXI}.dcm"))
+    muse = open_recording(formats / "muse_xml" / f"{GUANGXI}.xml")
+    assert dicom.sampling_rate_hz == muse.sampling_rate_hz == 500
+    rows = dict(zip(muse.leads, muse.ecg_mv, strict=True))
+    one, two = rows["I"], rows["II"]
+    rows |= {"III": two - one, "aVR": -(one + two) / 2, "aVL": one - two / 2, "aVF": two - one / 2}
+    half_a_unit_mv = 0.00488 / 2
+    for lead, row in zip(dicom.leads, dicom.ecg_mv, strict=True):
+        np.testing.assert_allclose(row, rows[lead], rtol=0, atol=half_a_unit_mv * (1 + 1e-9))
+
+
+def test_scale_and_baseline_by_hand(tmp_path: Path) -> None:
+    changes = {"ChannelSensitivity": "2.5", "ChannelSensitivityCorrectionFactor": "1.1", "ChannelBaseline": "-40"}
+    recording = open_recording(write(tmp_path, with_channels(**changes)))
+    np.testing.assert_allclose(recording.ecg_mv[4], (DIGITAL[:, 4] * 2.75 - 40) / 1000, rtol=1e-12)
+    np.testing.assert_allclose(recording.ecg_mv[5], DIGITAL[:, 5] * 0.00488, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("unit", "millivolts"),
+    [("uV", 1e-3), ("mV", 1.0), ("V", 1e3), ("\N{MICRO SIGN}V", 1e-3), ("uv", 1e-3), ("UV", 1e-3), ("mv", 1.0)],
+)
+def test_units(tmp_path: Path, unit: str, millivolts: float) -> None:
+    path = write(tmp_path, with_channels(ChannelSensitivityUnitsSequence=code("uV")))
+    content = Path(path).read_bytes()
+    stored = unit.encode("latin-1").ljust(2)
+    changed = content.replace(b"SH\x02\x00uV", b"SH\x02\x00" + stored)
+    assert changed != content or unit == "uV"
+    Path(path).write_bytes(changed)
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * (4.88 * millivolts), rtol=1e-12)
+
+
+@pytest.mark.parametrize("sign", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
+def test_micro_sign_in_utf_8(tmp_path: Path, sign: str) -> None:
+    path = write(tmp_path, with_channels(ChannelSensitivityUnitsSequence=code("__uV")))
+    content = Path(path).read_bytes().replace(b"__uV", f"{sign}V ".encode())
+    Path(path).write_bytes(content)
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        TwelveLeadECGWaveformStorage,
+        GeneralECGWaveformStorage,
+        AmbulatoryECGWaveformStorage,
+        General32bitECGWaveformStorage,
+    ],
+)
+def test_sop_classes(tmp_path: Path, sop_class: str) -> None:
+    path = write(tmp_path, group(DIGITAL.astype("<i4")), sop_class=sop_class)
+    assert is_dicom(Source(str(path)))
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("source", "label", "lead"),
+    [
+        (code("2:63", "MDC"), None, "aVL"),
+        (code("5.6.3-9-63", "SCPECG"), None, "aVL"),
+        (code("2:9", "MDC"), None, "V7"),
+        (code("2:11", "MDC"), None, "V3R"),
+        (code("2:66", "MDC"), None, "V8"),
+        (code("2:87", "MDC"), None, "2:87"),
+        (code("2:0", "MDC", "Unspecified lead"), "aVL", "aVL"),
+        (code("10", "99VENDOR", "Lead I (Einthoven)"), None, "I"),
+        (code("10", "99VENDOR", "aVL, augmented voltage, left"), None, "aVL"),
+        (code("10", "99VENDOR", "Lead aVL (augmented voltage, left)"), None, "aVL"),
+        (code("MDC_ECG_LEAD_AVL", "99VENDOR", "MDC_ECG_LEAD_AVL"), None, "aVL"),
+        (code("10", "99VENDOR", "unknown"), "Lead aVL", "aVL"),
+        (None, "AVL", "aVL"),
+    ],
+)
+def test_lead_names(tmp_path: Path, source: Sequence | None, label: str | None, lead: str) -> None:
+    channels = [channel("V1"), channel("?", ChannelSourceSequence=source, ChannelLabel=label)]
+    path = write(tmp_path, group(DIGITAL[:, :2].copy(), channels=channels))
+    assert open_recording(path).leads == ("V1", lead)
+
+
+@pytest.mark.parametrize(
+    ("source", "label"),
+    [
+        (code("2:63", "MDC", "aVF, augmented voltage, foot"), None),
+        (code("2:63", "MDC"), "V1"),
+        (code("2:87", "MDC", "Lead I"), None),
+    ],
+)
+def test_names_of_one_channel_that_contradict_each_other(tmp_path: Path, source: Sequence, label: str | None) -> None:
+    error = refusal(write(tmp_path, with_channels(ChannelSourceSequence=source, ChannelLabel=label)))
+    assert (error.code, "channel 5" in error.detail) == ("leads", True)
+
+
+def test_channels_that_are_no_leads_are_left_out(tmp_path: Path) -> None:
+    respiration = channel("?", ChannelSensitivityUnitsSequence=code("kPa"), ChannelLabel="Jane's breath")
+    digital = np.insert(DIGITAL, 3, 7, axis=1)
+    channels = [channel(lead) for lead in LEADS]
+    channels.insert(3, respiration)
+    recording = open_recording(write(tmp_path, group(digital, channels=channels)))
+    assert recording.leads == LEADS
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+def test_a_file_without_leads(tmp_path: Path) -> None:
+    channels = [channel("?", ChannelSourceSequence=code("2:18944", "MDC", "Blood pressure"))]
+    assert refusal(write(tmp_path, group(DIGITAL[:, :1].copy(), channels=channels))).code == "leads"
+
+
+def test_a_lead_twice(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, with_channels(ChannelSourceSequence=code("2:4", "MDC"))))
+    assert (error.code, "V2" in error.detail) == ("leads", True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_median_beat_is_not_the_recording(tmp_path: Path, first: bool) -> None:
+    median = group(DIGITAL[:60] + 1, WaveformOriginality="DERIVED", MultiplexGroupLabel="RHYTHM")
+    groups = (median, group()) if first else (group(), median)
+    np.testing.assert_allclose(open_recording(write(tmp_path, *groups)).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+def test_nothing_but_a_median_beat(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, group(WaveformOriginality="DERIVED")))
+    assert (error.code, "ORIGINAL" in error.detail) == ("malformed", True)
+
+
+def test_a_damaged_median_beat_does_no_harm(tmp_path: Path) -> None:
+    median = group(WaveformOriginality="DERIVED", WaveformData=None, SamplingFrequency="")
+    assert open_recording(write(tmp_path, median, group())).ecg_mv.shape == (12, SAMPLES)
+
+
+def test_of_several_groups_the_longest_with_twelve_leads(tmp_path: Path) -> None:
+    beat = group(DIGITAL[:60] + 1)  # a median beat that says it is ORIGINAL
+    strip = group(np.tile(DIGITAL[:, 1:2], (6, 1)), leads=("II",))
+    path = write(tmp_path, beat, strip, group())
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+def test_eight_leads_are_twelve(tmp_path: Path) -> None:
+    eight = group(np.delete(DIGITAL, [2, 3, 4, 5], axis=1).copy(), leads=("I", "II", *LEADS[6:]))
+    recording = open_recording(write(tmp_path, group(DIGITAL[:60, :2].copy(), leads=LEADS[:2]), eight))
+    assert recording.leads == ("I", "II", *LEADS[6:])
+
+
+def thirds(starts: tuple[str | None, ...]) -> list[Dataset]:
+    """Four groups of three leads."""
+    return [
+        group(DIGITAL[:, row : row + 3].copy(), leads=LEADS[row : row + 3], MultiplexGroupTimeOffset=start)
+        for row, start in zip((6, 0, 9, 3), starts, strict=True)
+    ]
+
+
+def test_groups_that_begin_together_are_joined(tmp_path: Path) -> None:
+    recording = open_recording(write(tmp_path, *thirds(("0", "0.0", "0", "0"))))
+    assert recording.leads == (*LEADS[6:9], *LEADS[:3], *LEADS[9:], *LEADS[3:6])
+    np.testing.assert_allclose(recording.ecg_mv[0], DIGITAL[:, 6] * 0.00488, rtol=1e-12)
+    np.testing.assert_allclose(recording.ecg_mv[3], DIGITAL[:, 0] * 0.00488, rtol=1e-12)
+
+
+@pytest.mark.parametrize("starts", [("0", "2500", "5000", "7500"), (None, None, None, None), ("0", "0", None, "0")])
+def test_groups_that_may_come_after_one_another_are_not_joined(tmp_path: Path, starts: tuple[str | None, ...]) -> None:
+    error = refusal(write(tmp_path, *thirds(starts)))
+    assert (error.code, "3 leads of 0.4 s" in error.detail) == ("leads", True)
+
+
+def test_two_recordings_in_a_file(tmp_path: Path) -> None:
+    assert refusal(write(tmp_path, group(), group())).code == "leads"
+    together = [group(MultiplexGroupTimeOffset="0"), group(MultiplexGroupTimeOffset="0")]
+    error = refusal(write(tmp_path, *together))
+    assert (error.code, "lead I twice" in error.detail) == ("leads", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code_", "named"),
+    [
+        ({"ChannelSensitivity": None}, "unit", "a ChannelSensitivity."),
+        ({"ChannelSensitivity": ""}, "unit", "a ChannelSensitivity."),
+        ({"ChannelSensitivity": "0"}, "unit", "a ChannelSensitivity."),
+        ({"ChannelSensitivityCorrectionFactor": None}, "unit", "a ChannelSensitivityCorrectionFactor."),
+        ({"ChannelSensitivityUnitsSequence": None}, "unit", "channel 5 of group 1 in uV, mV or V"),
+        ({"ChannelSensitivityUnitsSequence": Sequence()}, "unit", "channel 5 of group 1 in uV, mV or V"),
+        ({"ChannelSensitivityUnitsSequence": code("mm[Hg]", "UCUM")}, "unit", "mm[Hg]"),
+        ({"ChannelSensitivityUnitsSequence": code("kPa", "UCUM")}, "unit", "Received kPa"),
+        ({"ChannelSensitivityUnitsSequence": code("MV", "UCUM")}, "unit", "Received MV"),
+        ({"ChannelSensitivityUnitsSequence": code(PLANTED[0])}, "unit", "none of them"),
+        ({"ChannelStatus": "UNCALIBRATED"}, "leads", "ChannelStatus"),
+        ({"ChannelStatus": ["OK", "TEST DATA"]}, "leads", "ChannelStatus"),
+        ({"ChannelSampleSkew": "1"}, "unknown_format", "1 samples apart"),
+        ({"ChannelSampleSkew": None, "ChannelTimeSkew": "0.01"}, "unknown_format", "5 samples apart"),
+        ({"ChannelOffset": "-0.5"}, "unknown_format", "250 samples apart"),
+        ({"WaveformBitsStored": None}, "malformed", "WaveformBitsStored"),
+        ({"WaveformBitsStored": 17}, "malformed", "1 to 16 in WaveformBitsStored"),
+        ({"WaveformBitsStored": 11}, "malformed", "between -1024 and 1023"),
+    ],
+)
+def test_bad_channels(tmp_path: Path, changes: dict[str, Any], code_: str, named: str) -> None:
+    error = refusal(write(tmp_path, with_channels(**changes)))
+    assert error.code == code_
+    assert named in error.detail
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ChannelBaseline": None},
+        {"ChannelStatus": "QUESTIONABLE"},
+        {"ChannelSampleSkew": None},
+        {"ChannelSampleSkew": None, "ChannelTimeSkew": "0.001"},
+        {"WaveformBitsStored": 12},
+        {"ChannelSensitivityUnitsSequence": code("uV", "99VENDOR", "microvolt")},
+    ],
+)
+def test_channels_that_are_good_enough(tmp_path: Path, changes: dict[str, Any]) -> None:
+    recording = open_recording(write(tmp_path, with_channels(**changes)))
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code_", "named"),
+    [
+        ({"WaveformOriginality": None}, "malformed", "ORIGINAL"),
+        ({"SamplingFrequency": None}, "sampling_rate", "group 1"),
+        ({"SamplingFrequency": "0"}, "sampling_rate", "Received 0"),
+        ({"SamplingFrequency": "-500"}, "sampling_rate", "Received -500"),
+        ({"SamplingFrequency": ["500", "250"]}, "malformed", "SamplingFrequency"),
+        ({"NumberOfWaveformChannels": 11}, "malformed", "Expected 11 channels"),
+        ({"NumberOfWaveformChannels": None}, "malformed", "NumberOfWaveformChannels"),
+        ({"ChannelDefinitionSequence": None}, "malformed", "Received 0"),
+        ({"NumberOfWaveformSamples": 0}, "truncated", "Expected samples"),
+        ({"NumberOfWaveformSamples": SAMPLES + 1}, "truncated", "Expected 4824 bytes in WaveformData. Received 4800"),
+        ({"NumberOfWaveformSamples": SAMPLES - 1}, "malformed", "Expected 4776 bytes in WaveformData. Received 4800"),
+        ({"NumberOfWaveformSamples": 4_000_000_000}, "too_long", "48000000000"),
+        ({"WaveformData": None}, "truncated", "Received 0"),
+        ({"WaveformSampleInterpretation": "MB"}, "unknown_format", "Received MB in 16 bits"),
+        ({"WaveformSampleInterpretation": None}, "unknown_format", "in 16 bits"),
+        ({"WaveformSampleInterpretation": "SL"}, "unknown_format", "Received SL in 16 bits"),
+        ({"WaveformBitsAllocated": 64, "WaveformSampleInterpretation": "SV"}, "unknown_format", "SV in 64 bits"),
+        ({"WaveformBitsAllocated": 8, "WaveformSampleInterpretation": "AB"}, "unknown_format", "AB in 8 bits"),
+    ],
+)
+def test_bad_groups(tmp_path: Path, changes: dict[str, Any], code_: str, named: str) -> None:
+    error = refusal(write(tmp_path, group(**changes)))
+    assert error.code == code_
+    assert named in error.detail
+
+
+def test_padding_is_nan(tmp_path: Path) -> None:
+    digital = DIGITAL.copy()
+    digital[17, 3] = -32768
+    channels = [channel(lead, WaveformBitsStored=12) for lead in LEADS]
+    path = write(tmp_path, group(digital, channels=channels, WaveformPaddingValue=b"\x00\x80"))
+    assert np.argwhere(np.isnan(open_recording(path).ecg_mv)).tolist() == [[3, 17]]
+
+
+def test_padding_shorter_than_a_sample(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, group(DIGITAL.astype("<i4"), WaveformPaddingValue=b"\x00\x80")))
+    assert (error.code, "WaveformPaddingValue" in error.detail) == ("malformed", True)
+
+
+def test_another_sop_class_is_named_by_its_uid(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, group(), sop_class=HemodynamicWaveformStorage))
+    assert error.code == "unknown_format"
+    assert "1.2.840.10008.5.1.4.1.1.9.2.1 (Hemodynamic Waveform Storage)" in error.detail
+    ct = str(get_testdata_file("CT_small.dcm"))
+    assert is_dicom(Source(str(ct)))
+    with pytest.raises(RecordingError, match=r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.2 \(CT Image Storage\)") as caught:
+        open_recording(ct)
+    assert caught.value.code == "unknown_format"
+
+
+def test_a_huge_image_is_refused_by_its_first_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, group(), sop_class="1.2.840.10008.5.1.4.1.1.2")
+    with open(path, "r+b") as file:
+        file.truncate(1 << 40)
+    assert refusal(path).code == "unknown_format"
+
+
+def test_a_huge_ecg_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, group())
+    with open(path, "r+b") as file:
+        file.truncate(1 << 40)
+    assert refusal(path).code == "too_long"
+
+
+def test_free_text_where_a_uid_belongs(tmp_path: Path) -> None:
+    path = write(tmp_path, group())
+    content = Path(path).read_bytes()
+    uid = str(TwelveLeadECGWaveformStorage).encode()
+    Path(path).write_bytes(content.replace(uid, PLANTED[0].encode().ljust(len(uid))))
+    assert refusal(path).code == "unknown_format"
+
+
+def test_compressed_transfer_syntax(tmp_path: Path) -> None:
+    path = write(tmp_path, group())
+    content = Path(path).read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
+    Path(path).write_bytes(content)
+    error = refusal(path)
+    assert (error.code, "1.2.840.10008.1.2.5 (RLE Lossless)" in error.detail) == ("unknown_format", True)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("meta", [True, False])
+def test_elements_alone(tmp_path: Path, syntax: str, meta: bool) -> None:
+    path = write(tmp_path, group(), syntax=syntax)
+    content = Path(path).read_bytes()
+    end_of_meta = 144 + struct.unpack("<L", content[140:144])[0]
+    Path(path).write_bytes(content[132 if meta else end_of_meta :])
+    assert is_dicom(Source(str(path)))
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
+
+
+def test_what_is_no_dicom(tmp_path: Path) -> None:
+    path = write(tmp_path, group())
+    content = Path(path).read_bytes()
+    uid = str(TwelveLeadECGWaveformStorage).encode()
+    ct = content.replace(uid, b"1.2.840.10008.5.1.4.1.1.2".ljust(len(uid), b"\0"))
+    for other in (content[134:], ct[132:], b"\x08\0" + bytes(999), b""):
+        Path(path).write_bytes(other)
+        assert not is_dicom(Source(str(path)))
+        assert refusal(path).code == "unknown_format"
+    assert not is_dicom(Source(str(tmp_path)))
+    assert not is_dicom(Source(str(tmp_path / "none")))
+    assert not is_dicom(Source("null\0byte"))
+    for missing in (str(tmp_path), str(tmp_path / "none"), "null\0byte"):
+        assert refusal(missing).code == "missing"
+
+
+def test_nothing_but_meta_information(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert refusal(path).code == "malformed"
+    content = Path(path).read_bytes()
+    for length in (132, 140, 200, 300, 340):
+        Path(path).write_bytes(content[:length])
+        assert refusal(path).code in ("malformed", "unknown_format", "truncated")
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_truncated_files(tmp_path: Path, syntax: str) -> None:
+    content = Path(write(tmp_path, group(), syntax=syntax)).read_bytes()
+    for lost in (2, 4, 1000):
+        (tmp_path / "part.dcm").write_bytes(content[:-lost])
+        assert refusal(str(tmp_path / "part.dcm")).code == "truncated"
+
+
+def test_deflated_with_garbage(tmp_path: Path) -> None:
+    path = write(tmp_path, group(), syntax=DeflatedExplicitVRLittleEndian)
+    content = Path(path).read_bytes()
+    end = 132 + 12 + struct.unpack("<L", content[140:144])[0]
+    Path(path).write_bytes(content[:end] + b"\xff" * 500)
+    assert refusal(path).code == "malformed"
+
+
+# The beginning of a hostile file: explicit, little-endian, of the 12-lead class.
+def element(tag: tuple[int, int], vr: bytes, value: bytes, length: int | None = None) -> bytes:
+    value += bytes(len(value) % 2)
+    length = len(value) if length is None else length
+    if vr in (b"SQ", b"OB", b"UN"):
+        return struct.pack("<HH2sHL", *tag, vr, 0, length) + value
+    return struct.pack("<HH2sH", *tag, vr, length) + value
+
+
+def beginning(syntax: str = ExplicitVRLittleEndian) -> bytes:
+    return (
+        bytes(128)
+        + b"DICM"
+        + element((2, 2), b"UI", str(TwelveLeadECGWaveformStorage).encode())
+        + element((2, 0x10), b"UI", syntax.encode())
+    )
+
+
+ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
+OPEN_ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+OPEN_SEQUENCE = element((0x5400, 0x100), b"SQ", b"", 0xFFFFFFFF)
+EMPTY = element((9, 0x10), b"LO", b"")
+
+
+HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "huge length": ("truncated", lambda: element((0x5400, 0x100), b"SQ", ITEM, 0xFFFFFFF0)),
+    "huge length of what is not wanted": ("malformed", lambda: element((9, 0x10), b"UN", b"", 0xFFFFFFF0)),
+    "huge length in an item": (
+        "malformed",
+        lambda: OPEN_SEQUENCE + OPEN_ITEM + element((0x3A, 4), b"UN", b"", 0xFFFFFFF0),
+    ),
+    "open sequence without an end": ("malformed", lambda: OPEN_SEQUENCE),
+    "open sequence without items": ("malformed", lambda: OPEN_SEQUENCE + b"\xff" * 999),
+    "open value without an end": (
+        "malformed",
+        lambda: element((9, 0x10), b"OB", b"\xfe\xff\xdd" * 1_000_000, 0xFFFFFFFF),
+    ),
+    "depth": ("unsafe", lambda: (OPEN_SEQUENCE + OPEN_ITEM) * 100_000),
+    "items": ("unsafe", lambda: element((0x5400, 0x100), b"SQ", ITEM * 1_000_000)),
+    "items of an open sequence": ("unsafe", lambda: OPEN_SEQUENCE + ITEM * 1_000_000),
+    "items of what is not wanted": (
+        "unsafe",
+        lambda: element((0x40, 0xB020), b"SQ", b"", 0xFFFFFFFF) + ITEM * 1_000_000,
+    ),
+    "elements": ("unsafe", lambda: EMPTY * 1_000_000),
+    "elements of an item": ("unsafe", lambda: OPEN_SEQUENCE + OPEN_ITEM + EMPTY * 1_000_000),
+    "character set of many parts": ("unsafe", lambda: element((8, 5), b"UN", b"a\\" * 1_000_000)),
+    "many character sets": ("unsafe", lambda: element((8, 5), b"LO", b"a\\" * 30) * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_cost_little(tmp_path: Path, name: str) -> None:
+    code_, content = HOSTILE[name]
+    path = tmp_path / "hostile.dcm"
+    path.write_bytes(beginning() + content())
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    error = refusal(str(path))
+    assert error.code == code_, error.detail
+    assert time.process_time() - began < 5
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 1 << 29
+
+
+def test_a_deflated_bomb(tmp_path: Path) -> None:
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflated = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(400)) + deflater.flush()
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes(beginning(DeflatedExplicitVRLittleEndian) + deflated)
+    assert path.stat().st_size < 1_000_000
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    assert refusal(str(path)).code == "unsafe"
+    assert time.process_time() - began < 5
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 400 << 20
+
+
+def test_numbers_that_overflow_are_left_to_conforming(tmp_path: Path) -> None:
+    changes = {"ChannelSensitivity": "1e300", "ChannelSensitivityCorrectionFactor": "1e300"}
+    assert np.isinf(open_recording(write(tmp_path, with_channels(**changes))).ecg_mv[4]).any()
+    path = write(tmp_path, with_channels(ChannelSensitivity="123456"))
+    Path(path).write_bytes(Path(path).read_bytes().replace(b"123456", b"1e9999"))
+    assert refusal(path).code == "malformed"
+
+
+def test_pydicom_s_log_and_warnings_stay_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, group())
+    content = Path(path).read_bytes()
+    (tmp_path / "mixed.dcm").write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0"))
+    with caplog.at_level(logging.DEBUG):
+        # A warning would be an error here. The syntax is the wrong one; pydicom finds the right one and says so.
+        assert open_recording(str(tmp_path / "mixed.dcm")).ecg_mv.shape == (12, SAMPLES)
+    assert not caplog.records
+    assert not logging.getLogger("pydicom").disabled
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    syntax=st.sampled_from(
+        [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
+    ),
+    dtype=st.sampled_from(sorted(INTERPRETATIONS)),
+    unit=st.sampled_from(["uV", "mV", "V"]),
+    sensitivity=st.floats(1e-3, 1e3),
+    correction=st.floats(0.5, 2),
+    baseline=st.floats(-100, 100),
+    rate_hz=st.sampled_from(["250", "333.25", "500", "1000"]),
+    leads=st.permutations(LEADS),
+    count=st.integers(1, 12),
+    samples=st.integers(1, 40),
+    undefined_lengths=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_round_trip_through_pydicom(
+    tmp_path: Path,
+    syntax: str,
+    dtype: str,
+    unit: str,
+    sensitivity: float,
+    correction: float,
+    baseline: float,
+    rate_hz: str,
+    leads: list[str],
+    count: int,
+    samples: int,
+    undefined_lengths: bool,
+    seed: int,
+) -> None:
+    if syntax == ExplicitVRBigEndian and dtype[1] == "4":
+        dtype = dtype[0] + "2"
+    numbers = np.iinfo(dtype)
+    digital = np.random.default_rng(seed).integers(numbers.min, numbers.max, (samples, count), endpoint=True)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    texts = [f"{number:.10g}"[:16] for number in (sensitivity, correction, baseline)]
+    channels = [
+        channel(
+            lead,
+            ChannelSensitivity=texts[0],
+            ChannelSensitivityCorrectionFactor=texts[1],
+            ChannelBaseline=texts[2],
+            ChannelSensitivityUnitsSequence=code(unit, "UCUM"),
+            WaveformBitsStored=numbers.bits,
+        )
+        for lead in leads[:count]
+    ]
+    multiplex = group(digital.astype(order + dtype), channels=channels, SamplingFrequency=rate_hz)
+    multiplex["ChannelDefinitionSequence"].is_undefined_length = undefined_lengths
+    for definition in channels:
+        definition.is_undefined_length_sequence_item = undefined_lengths
+    recording = open_recording(write(tmp_path, multiplex, syntax=syntax))
+    assert recording.leads == tuple(leads[:count])
+    assert recording.sampling_rate_hz == float(rate_hz)
+    unit_mv = {"uV": 1e-3, "mV": 1.0, "V": 1e3}[unit]
+    expected_mv = (digital.T * float(texts[0]) * float(texts[1]) + float(texts[2])) * unit_mv
+    half_a_unit_mv = float(texts[0]) * float(texts[1]) * unit_mv / 2
+    np.testing.assert_allclose(recording.ecg_mv, expected_mv, rtol=1e-9, atol=half_a_unit_mv * 1e-6)
+
+
+def test_32_bits_in_big_endian(tmp_path: Path) -> None:
+    path = write(tmp_path, group(DIGITAL.astype(">i4")), syntax=ExplicitVRBigEndian)
+    assert refusal(path).code == "unknown_format"
+
+
+def elements_of(dataset: Dataset) -> Iterator[tuple[Dataset, Any]]:
+    for found in dataset:
+        yield dataset, found
+        if found.VR == "SQ":
+            for below in found.value:
+                yield from elements_of(below)
+
+
+def change(group_: Dataset, index: int, value: str) -> Dataset:
+    """A copy of a group of which one element, at any depth, is removed, empty, or another number or text."""
+    changed = copy.deepcopy(group_)
+    holder, found = list(elements_of(changed))[index]
+    del holder[found.tag]
+    if value == "remove":
+        return changed
+    stored: Any = value
+    if found.VR == "SQ":
+        stored = Sequence([Dataset()] * len(value))
+    elif found.VR in ("US", "UL"):
+        stored = int(value) if value.isdecimal() and int(value) < 1 << 16 else None
+    elif found.VR in ("OW", "OB"):
+        stored = value.encode()
+    elif found.VR == "DS" and not re.fullmatch("-?[0-9]+", value):
+        stored = None
+    holder.add_new(found.tag, found.VR, stored)
+    return changed
+
+
+def test_every_element_removed_emptied_or_replaced(tmp_path: Path) -> None:
+    channels = [channel(lead, ChannelLabel=lead, ChannelOffset="0") for lead in LEADS[:2]]
+    original = group(DIGITAL[:, :2].copy(), channels=channels, MultiplexGroupTimeOffset="0")
+    read, codes = 0, set()
+    for index in range(sum(1 for _ in elements_of(original))):
+        for value in ("remove", "", "0", "-1", "60000", "9" * 16, "text"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom's, about what it is told to write
+                path = write(tmp_path, change(original, index, value))
+            try:
+                recording = open_recording(path)
+            except RecordingError as error:
+                codes.add(error.code)
+            else:
+                read += 1
+                assert recording.ecg_mv.shape == (len(recording.leads), SAMPLES)
+    assert read > 20
+    assert {"malformed", "truncated", "unit", "leads", "sampling_rate", "unknown_format"} <= codes
+
+
+Survives = Callable[..., tuple[int, int]]
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+def test_damaged_files(tmp_path: Path, survives: Survives, syntax: str) -> None:
+    digital = DIGITAL.astype(">i2" if syntax == ExplicitVRBigEndian else "<i2")
+    beat = group(digital[:60], WaveformOriginality="DERIVED")
+    content = Path(write(tmp_path, group(digital), beat, syntax=syntax)).read_bytes()
+    read, refused = survives(open_recording, content, "damaged.dcm", 100, seed=1)
+    assert read > 0 or syntax == DeflatedExplicitVRLittleEndian
+    assert refused > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cardio_sample.dcm", f"{GUANGXI}.dcm"])
+def test_two_thousand_damaged_files(shared: Path, survives: Survives, name: str) -> None:
+    content = (shared / "data" / "formats" / "dicom" / name).read_bytes()
+    read, refused = survives(open_recording, content, "damaged.dcm", 2000)
+    assert read > 100
+    assert refused > 100

@@ -1,0 +1,313 @@
+import resource
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_ecg_mae import spec
+from keras_ecg_mae.config import Signal
+from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings import conform, open_recording
+from keras_ecg_mae.recordings.formats.hdf5 import is_hdf5
+from keras_ecg_mae.recordings.source import Source
+
+ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
+SAID = Signal(sampling_rate_hz=400, unit="mV", leads=spec.LEADS)
+TOLD = {"sampling_rate": 500.0, "unit": "mV", "leads": list(spec.LEADS)}
+
+
+def written(path: Path, ecg: Any = ECG_MV, name: str = "ecg", attributes: Any = None, **options: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        file.create_dataset(name, data=ecg, **options).attrs.update(attributes or {})
+    return path
+
+
+def refusal(path: Path | str, signal: Signal = SAID) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        open_recording(path, signal)
+    assert str(caught.value).startswith(str(path))
+    return caught.value
+
+
+@pytest.fixture
+def code15(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """As CODE-15 is published: float32, 4096 samples a record, shorter ones padded with zeros at both ends."""
+    tracings = np.random.default_rng(0).normal(size=(5, 4096, 12)).astype("f4")
+    tracings[1, :48] = tracings[1, -48:] = 0
+    tracings[2, :581] = tracings[2, -581:] = 0
+    tracings[3] = 0
+    path = tmp_path / "exams_part0.hdf5"
+    with h5py.File(path, "w") as file:
+        file["tracings"] = tracings
+        file["exam_id"] = [1169160, 2873686, 168405, 271011, 384368]
+    return path, tracings
+
+
+def test_code_15(code15: tuple[Path, np.ndarray]) -> None:
+    path, tracings = code15
+    assert is_hdf5(Source(str(f"{path}#2873686")))
+    recording = open_recording(f"{path}#1169160", SAID)
+    assert (recording.format, recording.sampling_rate_hz, recording.leads) == ("hdf5", 400, spec.LEADS)
+    np.testing.assert_array_equal(recording.ecg_mv, tracings[0].T)
+    assert conform(recording).shape == (12, 5000)
+
+
+def test_code_15_padding_is_no_signal(code15: tuple[Path, np.ndarray]) -> None:
+    path, tracings = code15
+    np.testing.assert_array_equal(open_recording(f"{path}#2873686", SAID).ecg_mv, tracings[1, 48:-48].T)
+    short = open_recording(f"{path}#168405", SAID)
+    np.testing.assert_array_equal(short.ecg_mv, tracings[2, 581:-581].T)
+    with pytest.raises(RecordingError) as caught:
+        conform(short)
+    assert caught.value.code == "too_short"
+    assert open_recording(f"{path}#271011", SAID).ecg_mv.shape == (12, 4096)
+
+
+def test_code_15_does_not_state_its_unit(code15: tuple[Path, np.ndarray]) -> None:
+    error = refusal(f"{code15[0]}#1169160", Signal(sampling_rate_hz=400, leads=spec.LEADS))
+    assert error.code == "unit"
+    assert "--signal_unit" in error.detail
+
+
+def test_one_of_many_must_be_named(code15: tuple[Path, np.ndarray]) -> None:
+    path, _ = code15
+    for name in (str(path), f"{path}#7", f"{path}#", f"{path}#0"):
+        error = refusal(name, Signal())
+        assert error.code == "missing"
+        assert "5 recordings" in error.detail
+        assert "examid" in error.detail
+
+
+@pytest.mark.parametrize("name", ["record_id", "ids", "id"])
+def test_ids_of_other_names_and_texts(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / "many.h5", np.stack([ECG_MV, 2 * ECG_MV]))
+    with h5py.File(path, "a") as file:
+        file[name] = ["first", "d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}"]
+    np.testing.assert_array_equal(
+        open_recording(f"{path}#d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}", SAID).ecg_mv,
+        2 * ECG_MV,
+    )
+    assert refusal(f"{path}#second").code == "missing"
+
+
+def test_ids_are_read_anew_from_a_file_that_changed(tmp_path: Path) -> None:
+    path = tmp_path / "many.h5"
+    for ids in ([1, 2], [2, 1]):
+        written(path, np.stack([ECG_MV, 2 * ECG_MV]))
+        with h5py.File(path, "a") as file:
+            file["exam_id"] = ids
+        np.testing.assert_array_equal(open_recording(f"{path}#1", SAID).ecg_mv, ECG_MV * (ids.index(1) + 1))
+
+
+def test_only_the_record_that_is_asked_for_is_read(tmp_path: Path) -> None:
+    """Of 20,000 records, 19,999 lie in chunks that cannot be decompressed."""
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w") as file:
+        tracings = file.create_dataset(
+            "tracings", (20_000, 4096, 12), "f4", chunks=(1, 4096, 12), compression="gzip", fillvalue=1
+        )
+        tracings[17_000] = np.full((4096, 12), 0.5)
+        for row in (0, 16_999, 17_001):
+            tracings.id.write_direct_chunk((row, 0, 0), b"damaged")
+    began = time.perf_counter()
+    assert (open_recording(f"{path}#17000", SAID).ecg_mv == 0.5).all()
+    assert time.perf_counter() - began < 5
+    assert refusal(f"{path}#16999").code == "malformed"
+
+
+@pytest.mark.parametrize("name", ["ecg", "anything", "rest/lead data/signal"])
+def test_a_file_a_record(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / "ecg.h5", ECG_MV.T, name, TOLD, compression="gzip", shuffle=True, fletcher32=True)
+    recording = open_recording(path)
+    assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+
+
+def test_what_is_said_in_groups_and_datasets(tmp_path: Path) -> None:
+    path = written(tmp_path / "ecg.h5", (ECG_MV * 1000).round().astype("i2"), "ecg/signal")
+    with h5py.File(path, "a") as file:
+        file.attrs["Sampling Rate"] = np.int32(500)
+        file["ecg"].attrs["lead_names"] = ",".join(spec.LEADS)
+        file["ecg/gain_per_mv"] = 1000
+        file.create_group("ppg").attrs["fs"] = 100.0  # another signal's
+        file["ecg/time"] = np.arange(50) / 500
+        file["ecg/time"].attrs["units"] = "s"  # not the samples'
+    recording = open_recording(path)
+    assert recording.sampling_rate_hz == 500
+    np.testing.assert_allclose(recording.ecg_mv, ECG_MV, rtol=1e-15)
+
+
+def test_a_value_that_nobody_can_mean(tmp_path: Path) -> None:
+    for value in ([1.0, 2.0], np.zeros(10_000), "fast", -1, np.nan):
+        path = written(tmp_path / "ecg.h5", ECG_MV)
+        with h5py.File(path, "a") as file:
+            file["fs"] = value
+        assert refusal(path).code == "sampling_rate"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    dtype=st.sampled_from(["<f2", "<f4", ">f4", "<f8", ">f8", "<i2", ">i2", "<i4", "<u2"]),
+    leads=st.integers(2, 12),
+    samples=st.integers(13, 40),
+    records=st.integers(0, 3),
+    leads_first=st.booleans(),
+    compression=st.sampled_from([None, "gzip", "lzf"]),
+    libver=st.sampled_from(["earliest", "latest"]),
+    userblock=st.sampled_from([0, 512, 2048]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_round_trip(
+    tmp_path: Path,
+    dtype: str,
+    leads: int,
+    samples: int,
+    records: int,
+    leads_first: bool,
+    compression: str | None,
+    libver: str,
+    userblock: int,
+    seed: int,
+) -> None:
+    shape = (leads, samples) if leads_first else (samples, leads)
+    ecg = np.random.default_rng(seed).uniform(0, 30000, (records, *shape) if records else shape).astype(dtype)
+    path = tmp_path / "ecg.h5"
+    with h5py.File(path, "w", libver=libver, userblock_size=userblock) as file:
+        dataset = file.create_dataset("signal", data=ecg, compression=compression)
+        dataset.attrs["fs"], dataset.attrs["unit"], dataset.attrs["leads"] = 333.25, "uV", spec.LEADS[:leads]
+    for row in range(records) if records else [None]:
+        recording = open_recording(path if row is None else f"{path}#{row}")
+        expected = ecg[() if row is None else row].astype(np.float64) / 1000
+        np.testing.assert_array_equal(recording.ecg_mv, expected if leads_first else expected.T)
+        assert recording.sampling_rate_hz == 333.25
+        assert recording.leads == spec.LEADS[:leads]
+
+
+def test_links_that_leave_the_file(tmp_path: Path) -> None:
+    written(tmp_path / "other.h5")
+    path = tmp_path / "ecg.h5"
+    with h5py.File(path, "w") as file:
+        file["ecg"] = h5py.ExternalLink("other.h5", "/ecg")
+    assert refusal(path).code == "unsafe"
+    with h5py.File(path, "w") as file:
+        file["ecg"] = h5py.SoftLink("/elsewhere")
+        file["linked"] = ECG_MV
+    np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
+
+
+def test_samples_that_lie_in_another_file(tmp_path: Path) -> None:
+    (tmp_path / "samples").write_bytes(ECG_MV.tobytes())
+    path = tmp_path / "ecg.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ecg", (12, 50), "f8", external=[(str(tmp_path / "samples"), 0, h5py.h5f.UNLIMITED)])
+    assert refusal(path).code == "unsafe"
+    layout = h5py.VirtualLayout((12, 50), "f8")
+    layout[:] = h5py.VirtualSource(written(tmp_path / "other.h5"), "ecg", (12, 50))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("ecg", layout)
+    assert refusal(path).code == "unsafe"
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "detail"),
+    [
+        ((12, 1 << 40), (1, 1000), "samples"),
+        ((1 << 40, 12, 1 << 30), (1, 12, 1000), "samples"),
+        ((1 << 20, 1 << 15, 12), (10_000, 1000, 12), "chunks of at most"),
+        ((12, 20_000), (1, 1), "in at most"),
+    ],
+)
+def test_sizes_past_all_reason(tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], detail: str) -> None:
+    path = tmp_path / "ecg.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ecg", shape, "f4", chunks=chunks)
+    error = refusal(path if len(shape) == 2 else f"{path}#0")
+    assert error.code == "too_long"
+    assert detail in error.detail
+
+
+def test_a_chunk_that_is_a_bomb(tmp_path: Path) -> None:
+    """A chunk of 240 kB that decompresses to a gigabyte."""
+    compressor = zlib.compressobj()
+    first = compressor.compress(bytes(1 << 24)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    again = compressor.compress(bytes(1 << 24)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    path = tmp_path / "ecg.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("ecg", (12, 5000), "f4", chunks=(12, 5000), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), first + 63 * again + compressor.flush())
+    assert path.stat().st_size < 2 << 20
+    assert refusal(path).code in ("unsafe", "malformed")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert children < 1 << 30
+
+
+def test_compression_that_needs_a_plugin(tmp_path: Path) -> None:
+    path = tmp_path / "ecg.h5"
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((12, 50))
+    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())  # Zstandard
+    with h5py.File(path, "w") as file:
+        h5py.h5d.create(file.id, b"ecg", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((12, 50)), properties)
+    error = refusal(path)
+    assert error.code == "unknown_format"
+    assert "32015" in error.detail
+
+
+def test_too_many_groups(tmp_path: Path) -> None:
+    path = written(tmp_path / "ecg.h5")
+    with h5py.File(path, "a") as file:
+        for number in range(1001):
+            file.create_group(str(number))
+    assert refusal(path).code == "unsafe"
+    with h5py.File(path, "w") as file:
+        file.create_group("/".join("a" * 20))
+    assert refusal(path).code == "unsafe"
+    with h5py.File(path, "w") as file:
+        file["loop"] = file["/"]
+    assert refusal(path).code == "unsafe"
+
+
+def test_types_that_are_no_samples(tmp_path: Path) -> None:
+    for ecg in (ECG_MV.astype("c16"), np.zeros((12, 50), [("x", "f4")]), np.full((12, 50), b"x"), ECG_MV > 0):
+        assert refusal(written(tmp_path / "ecg.h5", ecg)).code == "unknown_format"
+
+
+def test_messages_quote_nothing_from_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "ecg.h5", ECG_MV, "Jane Doe", {"patient": "Jane Doe", "unit": "Doe, Jane"})
+    assert "Doe" not in str(refusal(path))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for path in (str(tmp_path / "none"), str(tmp_path), "", "null\0byte", "x" * 5000):
+        with pytest.raises(RecordingError) as caught:
+            open_recording(path)
+        assert caught.value.code == "missing"
+        assert not is_hdf5(Source(str(path)))
+
+
+def small(folder: Path, libver: str = "earliest") -> bytes:
+    path = folder / "small.h5"
+    with h5py.File(path, "w", libver=libver) as file:
+        file.create_dataset("tracings", data=np.stack([ECG_MV.T] * 3), chunks=(1, 50, 12), compression="gzip")
+        file["tracings"].attrs.update(TOLD)
+        file["exam_id"] = [11, 12, 13]
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_damaged_files(tmp_path: Path, survives: Callable[..., tuple[int, int]], libver: str) -> None:
+    read, refused = survives(lambda name: open_recording(f"{name}#12", SAID), small(tmp_path, libver), "ecg.h5", 150)
+    assert min(read, refused) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_many_damaged_files(tmp_path: Path, survives: Callable[..., tuple[int, int]], libver: str) -> None:
+    survives(lambda name: open_recording(f"{name}#12", SAID), small(tmp_path, libver), "ecg.h5", 2000, seed=1)

@@ -1,0 +1,278 @@
+import io
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_ecg_mae import spec
+from keras_ecg_mae.config import Signal
+from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings import open_recording
+from keras_ecg_mae.recordings.formats.matlab import is_matlab
+from keras_ecg_mae.recordings.source import Source
+
+ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
+SAID = Signal(sampling_rate_hz=400, unit="mV", leads=spec.LEADS)
+CELLS = np.array(spec.LEADS, dtype=object)
+
+
+def refusal(path: Path | str, signal: Signal = SAID) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        open_recording(path, signal)
+    return caught.value
+
+
+def saved(folder: Path, **options: Any) -> Path:
+    """A file with what is given as variables; options of `savemat` begin with an underscore."""
+    path = folder / "ecg.mat"
+    variables = {name: value for name, value in options.items() if not name.startswith("_")}
+    scipy.io.savemat(path, variables, **{name[1:]: value for name, value in options.items() if name.startswith("_")})
+    return path
+
+
+def version_73(path: Path, variables: dict[str, Any]) -> Path:
+    """A file as MATLAB 7.3 writes it: axes reversed, characters as numbers, cells and structures by reference."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        cells = file.create_group("#refs#")
+
+        def write(group: h5py.Group, name: str, value: Any) -> None:
+            if isinstance(value, dict):
+                for field, content in value.items():
+                    write(group.require_group(name), field, content)
+            elif isinstance(value, str):
+                group[name] = np.array([[ord(character)] for character in value], dtype="u2")
+                group[name].attrs["MATLAB_class"] = np.bytes_("char")
+            elif isinstance(value, list):
+                for number, text in enumerate(value):
+                    write(cells, f"{name}{number}", text)
+                references = [[cells[f"{name}{number}"].ref] for number in range(len(value))]
+                group.create_dataset(name, data=np.array(references, dtype=h5py.ref_dtype))
+                group[name].attrs["MATLAB_class"] = np.bytes_("cell")
+            else:
+                group[name] = np.atleast_2d(value).T
+                group[name].attrs["MATLAB_class"] = np.bytes_("double")
+
+        for name, value in variables.items():
+            write(file, name, value)
+    with open(path, "r+b") as binary:
+        binary.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+@pytest.mark.parametrize("name", ["1238362", "1594286", "2657522", "2969044"])
+def test_real_code_15_files_against_scipy(shared: Path, name: str) -> None:
+    path = shared / "data" / "formats" / "code15_mat" / f"code_15_{name}.mat"
+    error = refusal(path, Signal())
+    assert error.code == "unit"
+    assert "--signal_unit" in error.detail
+    assert "--signal_leads" in error.detail
+    assert "sampling_rate" not in error.detail
+    recording = open_recording(path, Signal(sampling_rate_hz=1, unit="mV", leads=spec.LEADS))
+    assert (recording.format, recording.sampling_rate_hz) == ("matlab", 400)
+    np.testing.assert_array_equal(recording.ecg_mv, scipy.io.loadmat(path)["feats"])
+
+
+def test_a_real_wfdb_file_without_its_header(shared: Path, tmp_path: Path) -> None:
+    original = shared / "data" / "wfdb" / "cpsc2018" / "A0001"
+    assert open_recording(f"{original}.mat").format == "wfdb"
+    path = tmp_path / "A0001.mat"
+    path.write_bytes(original.with_suffix(".mat").read_bytes())
+    assert refusal(path, Signal()).code == "sampling_rate"
+    assert refusal(path, SAID).code == "unit"  # integers in mV
+    recording = open_recording(path, Signal(sampling_rate_hz=500, unit="uV", leads=spec.LEADS))
+    assert recording.format == "matlab"
+    np.testing.assert_array_equal(recording.ecg_mv, open_recording(original).ecg_mv)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_variables_beside_the_samples(tmp_path: Path, compressed: bool) -> None:
+    digital = (ECG_MV * 1000).round().astype("i2")
+    variables = {"x": digital, "Fs": 257.0, "gain_per_mv": 1000.0, "leads": CELLS, "name": "Jane Doe", "age": 70}
+    recording = open_recording(saved(tmp_path, **variables, _do_compression=compressed))
+    assert (recording.sampling_rate_hz, recording.leads) == (257, spec.LEADS)
+    np.testing.assert_array_equal(recording.ecg_mv, digital / 1000)
+
+
+def test_rows_of_characters_name_leads(tmp_path: Path) -> None:
+    rows = np.array([lead.ljust(3) for lead in spec.LEADS])
+    path = saved(tmp_path, signal=ECG_MV.T, fs=500, units="mV", sig_name=rows)
+    assert open_recording(path).leads == spec.LEADS
+
+
+def test_a_structure_as_cpsc_2018_has_it(tmp_path: Path) -> None:
+    path = saved(tmp_path, ECG={"sex": "Male", "age": 70, "data": ECG_MV, "unit": "mV"}, fs=500)
+    recording = open_recording(path, Signal(leads=spec.LEADS))
+    assert recording.sampling_rate_hz == 500
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+
+
+def test_whole_numbers_of_a_double_array_stay_doubles(tmp_path: Path) -> None:
+    """MATLAB stores them as bytes; they are not integers that need a gain."""
+    ecg = np.zeros((12, 50))
+    ecg[:, 25] = 1
+    np.testing.assert_array_equal(open_recording(saved(tmp_path, ecg=ecg), SAID).ecg_mv, ecg)
+
+
+def test_one_record_of_many(tmp_path: Path) -> None:
+    many = np.stack([ECG_MV, ECG_MV * 2, ECG_MV * 3])
+    path = saved(tmp_path, ecg=many)
+    np.testing.assert_array_equal(open_recording(f"{path}#1", SAID).ecg_mv, many[1])
+    path = saved(tmp_path, ecg=many, exam_id=[[31, 41, 59]])
+    np.testing.assert_array_equal(open_recording(f"{path}#59", SAID).ecg_mv, many[2])
+    for ids in (np.array(["one", "two", "three"]), np.array(["one", "two", "three"], dtype=object)):
+        path = saved(tmp_path, ecg=many, record_id=ids)
+        np.testing.assert_array_equal(open_recording(f"{path}#two", SAID).ecg_mv, many[1])
+        assert "3 recordings" in refusal(path).detail
+
+
+def test_version_73(tmp_path: Path) -> None:
+    path = version_73(tmp_path / "ecg.mat", {"val": ECG_MV, "fs": 500, "unit": "mV", "lead_names": list(spec.LEADS)})
+    recording = open_recording(path)
+    assert (recording.format, recording.sampling_rate_hz, recording.leads) == ("matlab", 500, spec.LEADS)
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+    path = version_73(tmp_path / "ecg.mat", {"ECG": {"data": ECG_MV.T, "age": 70, "fs": 250}})
+    assert open_recording(path, SAID).sampling_rate_hz == 250
+    np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
+
+
+def test_version_73_of_many(tmp_path: Path) -> None:
+    many = np.stack([ECG_MV, ECG_MV * 2, ECG_MV * 3])
+    path = tmp_path / "ecg.mat"
+    version_73(path, {"ids": np.array([[5, 6, 7]])})
+    with h5py.File(path, "a") as file:
+        file["ecg"] = many.T  # (records, leads, samples) in MATLAB
+    np.testing.assert_array_equal(open_recording(f"{path}#6", SAID).ecg_mv, many[1])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    dtype=st.sampled_from(["f4", "f8", "i1", "i2", "u2", "i4"]),
+    leads=st.integers(2, 12),
+    samples=st.integers(13, 40),
+    leads_first=st.booleans(),
+    version=st.sampled_from(["4", "5", "5 compressed"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_round_trip(
+    tmp_path: Path, dtype: str, leads: int, samples: int, leads_first: bool, version: str, seed: int
+) -> None:
+    shape = (leads, samples) if leads_first else (samples, leads)
+    ecg = np.random.default_rng(seed).uniform(0, 127, shape).astype(dtype)
+    if version == "4" and dtype == "i1":  # version 4 has no such type
+        ecg = ecg.astype("u1")
+    path = saved(tmp_path, ecg=ecg, fs=500.0, unit="uV", _format=version[0], _do_compression="comp" in version)
+    recording = open_recording(path, Signal(leads=spec.LEADS[:leads]))
+    expected = ecg.astype(np.float64) / 1000
+    np.testing.assert_array_equal(recording.ecg_mv, expected if leads_first else expected.T)
+    assert recording.sampling_rate_hz == 500
+
+
+def compressed_element(kind: int, content: bytes) -> bytes:
+    packed = zlib.compress(struct.pack("<II", kind, len(content)) + content)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+
+
+def test_a_zip_bomb(tmp_path: Path) -> None:
+    """Beside the samples, a variable of half a gigabyte of zeros in half a megabyte."""
+    path = saved(tmp_path, ecg=ECG_MV, _do_compression=True)
+    compressor = zlib.compressobj(1)
+    packed = b"".join(compressor.compress(bytes(1 << 24)) for _ in range(32)) + compressor.flush()
+    path.write_bytes(path.read_bytes() + struct.pack("<II", 15, len(packed)) + packed)
+    assert path.stat().st_size < 4 << 20
+    began = time.perf_counter()
+    error = refusal(path)
+    assert error.code == "unsafe"
+    assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("shape", [(12, 1 << 30), (1 << 30, 1 << 30), (-12, -50), (12,), ()])
+def test_shapes_past_all_reason(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Declared by a variable of a few bytes."""
+    matrix = struct.pack("<IIII", 6, 8, 6, 0)  # flags: double
+    matrix += struct.pack("<II", 5, 4 * len(shape)) + struct.pack(f"<{len(shape)}i", *shape).ljust(8, b"\0")
+    matrix += struct.pack("<II", 1, 3) + b"ecg".ljust(8, b"\0") + struct.pack("<IId", 9, 8, 1.0)
+    path = tmp_path / "ecg.mat"
+    path.write_bytes(HEADER + struct.pack("<II", 14, len(matrix)) + matrix)
+    assert is_matlab(Source(str(path)))
+    assert refusal(path).code in ("too_long", "malformed", "unknown_format", "truncated", "unsafe", "leads")
+    path.write_bytes(HEADER + compressed_element(14, matrix))
+    assert refusal(path).code in ("too_long", "malformed", "unknown_format", "truncated", "unsafe", "leads")
+
+
+def test_truncated_files(shared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "A0001.mat"
+    path.write_bytes((shared / "data" / "wfdb" / "cpsc2018" / "A0001.mat").read_bytes()[:-2])
+    said = Signal(sampling_rate_hz=500, unit="uV", leads=spec.LEADS)
+    assert refusal(path, said).code == "malformed"
+    original = shared / "data" / "formats" / "code15_mat" / "code_15_1238362.mat"
+    for lost in (1000, 100_000):
+        path.write_bytes(original.read_bytes()[:-lost])
+        assert refusal(path, said).code == "malformed"
+
+
+def test_arrays_that_are_no_samples(tmp_path: Path) -> None:
+    for ecg in (scipy.sparse.csc_matrix(ECG_MV), ECG_MV * 1j, "text", CELLS):
+        assert refusal(saved(tmp_path, ecg=ecg)).code in ("unknown_format", "malformed")
+
+
+def test_what_is_no_matlab_file(tmp_path: Path) -> None:
+    path = tmp_path / "ecg.mat"
+    for content in (b"", b"MATLAB", bytes(200), HEADER[:127], b"\x0a" + bytes(21), b"I,II\n1,2\n"):
+        path.write_bytes(content)
+        assert not is_matlab(Source(str(path)))
+    for name in (str(tmp_path / "none"), str(tmp_path), "", "null\0byte", "x" * 5000):
+        assert not is_matlab(Source(str(name)))
+        with pytest.raises(RecordingError) as caught:
+            open_recording(name)
+        assert caught.value.code == "missing"
+
+
+def test_messages_quote_nothing_from_the_file(tmp_path: Path) -> None:
+    path = saved(tmp_path, Jane_Doe=ECG_MV, unit="Doe, Jane")
+    assert "Doe" not in str(refusal(path))
+
+
+def small(version: str) -> bytes:
+    content = io.BytesIO()
+    ecg = (ECG_MV * 1000).round().astype("i2")
+    scipy.io.savemat(
+        content,
+        {"val": ecg, "fs": 500.0, "unit": "uV"} | ({} if version == "4" else {"leads": CELLS, "ECG": {"age": 70}}),
+        format=version[0],
+        do_compression=version.endswith("compressed"),
+    )
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("version", ["4", "5", "5 compressed"])
+def test_damaged_files(survives: Callable[..., tuple[int, int]], version: str) -> None:
+    """SciPy 1.17 ends its process on one in a hundred."""
+    read, refused = survives(lambda path: open_recording(path, SAID), small(version), "ecg.mat", 150)
+    assert refused > 10
+    assert read > 10 or version == "5 compressed"  # which has a checksum over each variable
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["4", "5", "5 compressed"])
+def test_many_damaged_files(survives: Callable[..., tuple[int, int]], version: str) -> None:
+    survives(lambda path: open_recording(path, SAID), small(version), "ecg.mat", 2000, seed=1)
+
+
+def test_damaged_files_of_version_73(tmp_path: Path, survives: Callable[..., tuple[int, int]]) -> None:
+    variables = {"val": ECG_MV, "fs": 500, "unit": "mV", "lead_names": list(spec.LEADS)}
+    content = version_73(tmp_path / "whole.mat", variables).read_bytes()
+    read, refused = survives(lambda path: open_recording(path, SAID), content, "ecg.mat", 150)
+    assert min(read, refused) > 2

@@ -1,0 +1,238 @@
+import codecs
+import os
+import re
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.formats.xml import (
+    LARGEST_XML_BYTES,
+    carried_leads,
+    child_text,
+    decimal,
+    read_samples,
+    read_xml,
+    root_name,
+)
+
+NAME = "王伟 Müller"  # what encodings differ in, and what nobody may read in a message
+BOMB = "".join(f'<!ENTITY {chr(98 + level)} "{f"&{chr(97 + level)};" * 10}">' for level in range(9))
+
+
+def written(folder: Path, content: str | bytes) -> str:
+    path = folder / "ecg.xml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def refusal(path: str) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        read_xml(path)
+    assert re.search(r"Expected .* Received .*\.$", caught.value.detail)
+    assert caught.value.__cause__ is None  # expat's and defusedxml's errors quote the file
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("<RestingECG>", "RestingECG"),
+        ("<RestingECG/>", "RestingECG"),
+        ("\n \t<RestingECG attribute='x'>", "RestingECG"),
+        ("<?xml version='1.0'?>\n<!-- <Other> -->\n<?style x?><RestingECG>", "RestingECG"),
+        ('<!DOCTYPE RestingECG SYSTEM "restecg.dtd">\n<RestingECG>', "RestingECG"),
+        ("<!DOCTYPE a PUBLIC '>' \"<b>\" [<!ENTITY x ']>'> ] ><RestingECG>", "RestingECG"),
+        ('<?xml version="1.0"?><h:AnnotatedECG xmlns:h="urn:hl7-org:v3">', "AnnotatedECG"),
+        ('<!DOCTYPE RestingECG [<!ENTITY x "' + "y" * 100_000 + '">]><RestingECG>', "RestingECG"),
+        (codecs.BOM_UTF8 + b"<RestingECG>", "RestingECG"),
+        ("<RestingECG>".encode("utf-16"), "RestingECG"),
+        ("\r\n<RestingECG>".encode("utf-16-be"), "RestingECG"),
+        ("<RestingECG>".encode("utf-16-le"), "RestingECG"),
+        (f'<?xml version="1.0" encoding="GB2312"?><!-- {NAME[:2]} --><RestingECG>'.encode("gb2312"), "RestingECG"),
+        ("", None),
+        ("RestingECG", None),
+        ("<", None),
+        ("<!-- RestingECG", None),
+        ("<?xml RestingECG", None),
+        ("<!DOCTYPE", None),
+        ("<!DOCTYPE 'RestingECG", None),
+        ("<1>", None),
+        ("<RestingECG", None),
+        ("<?" * 30_000, None),
+        ("<!-->" * 10_000, None),
+        (b"\x00\x01\xff\xfe" * 1000, None),
+        (b"<\xff\xff>", None),
+    ],
+)
+def test_the_root_s_name(content: str | bytes, name: str | None) -> None:
+    assert root_name(content.encode() if isinstance(content, str) else content) == name
+
+
+def test_no_root_where_there_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none", tmp_path, tmp_path / "pipe"):
+        assert refusal(str(path)).code == "missing"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        f'<!DOCTYPE r [<!ENTITY a "lol">{BOMB}]><r>&j;</r>',  # billion laughs
+        f'<!DOCTYPE r [<!ENTITY a "{"x" * 50_000}">]><r>{"&a;" * 50_000}</r>',  # quadratic blow-up
+        '<!DOCTYPE r [<!ENTITY a SYSTEM "file:///etc/passwd">]><r>&a;</r>',
+        '<!DOCTYPE r [<!ENTITY a SYSTEM "http://127.0.0.1:9/a">]><r b="&a;"/>',
+        '<!DOCTYPE r [<!ENTITY % a SYSTEM "http://127.0.0.1:9/a.dtd"> %a;]><r/>',
+        '<!DOCTYPE r [<!ENTITY a "harmless">]><r/>',
+        '<!DOCTYPE r [<!NOTATION n SYSTEM "n"><!ENTITY a SYSTEM "a.gif" NDATA n>]><r/>',
+        f'<!DOCTYPE r [<!ATTLIST a b CDATA "{"x" * 50_000}">]><r>{"<a/>" * 50_000}</r>',
+        "<r>" + "<a>" * 5000 + "</a>" * 5000 + "</r>",
+        "<r>" + "<a/>" * 200_000 + "</r>",
+        "<r " + " ".join(f'a{number}="1"' for number in range(200_000)) + "/>",
+        f'<r xmlns:n="{"u" * 5_000_000}">{"<n:a/>" * 50_000}</r>',
+    ],
+)
+def test_hostile_documents_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str) -> None:
+    def no_network(*_: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    path = written(tmp_path, document)
+    assert root_name(document.encode()) == "r"
+    began = time.process_time()
+    assert refusal(path).code == "unsafe"
+    assert time.process_time() - began < 2
+
+
+def test_a_document_type_alone_is_read_and_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "restecg.dtd").write_text('<!ENTITY name "from outside"><!ATTLIST r a CDATA "default">')
+    declaration = f'<!DOCTYPE r SYSTEM "{tmp_path}/restecg.dtd">'
+    root = read_xml(written(tmp_path, f"{declaration}<r>inside</r>"))
+    assert (root.tag, root.text, root.attrib) == ("r", "inside", {})
+    assert refusal(written(tmp_path, f"{declaration}<r>&name;</r>")).code == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared", "text"),
+    [
+        ("utf-8", None, NAME),
+        ("utf-8", "UTF-8", NAME),
+        ("utf-8-sig", "utf-8", NAME),
+        ("utf-8-sig", "gb2312", NAME),  # a byte order mark has the last word
+        ("utf-16", "utf-16", NAME),
+        ("utf-16", None, NAME),
+        ("utf-16-le", "utf-16", NAME),  # without a byte order mark
+        ("utf-16-be", "UTF-16", NAME),
+        ("latin-1", "ISO-8859-1", "Müller"),
+        ("cp1252", "windows-1252", "Müller €"),
+        ("gb2312", "GB2312", "王伟"),
+        ("gbk", "gb2312", "王伟 朱镕基"),  # the last name has a character that GB2312 lacks
+        ("gbk", "GBK", "朱镕基"),
+        ("gb18030", "GB18030", "王伟 €"),
+        ("big5", "Big5", "王偉"),
+        ("shift_jis", "Shift_JIS", "山田"),
+        ("euc_kr", "euc-kr", "김"),
+    ],
+)
+def test_encodings(tmp_path: Path, encoding: str, declared: str | None, text: str) -> None:
+    declaration = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    root = read_xml(written(tmp_path, f"\n{declaration}<r><name>{text}</name><n>1</n></r>".encode(encoding)))
+    assert child_text(root, "name") == text
+    assert child_text(root, "n") == "1"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("gbk", "UTF-8"),
+        ("gbk", None),
+        ("latin-1", "utf-8"),
+        ("utf-8", "utf-16"),  # what is left when a tool saves UTF-16 as UTF-8
+        ("utf-8", "no-such-encoding"),
+        ("utf-8", "punycode"),
+        ("utf-8", "hex"),
+        ("latin-1", "us-ascii"),
+    ],
+)
+def test_a_wrong_declaration_costs_the_free_text_alone(tmp_path: Path, encoding: str, declared: str | None) -> None:
+    declaration = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    name = "朱镕基" if encoding == "gbk" else "Müller"
+    root = read_xml(written(tmp_path, f"{declaration}<r><name>{name}</name><n>1</n></r>".encode(encoding)))
+    assert [child.tag for child in root] == ["name", "n"]
+    assert child_text(root, "n") == "1"
+
+
+def test_names_lose_their_namespace(tmp_path: Path) -> None:
+    root = read_xml(written(tmp_path, '<r xmlns="urn:a" xmlns:b="urn:b"><b:c b:d="1" e="2">3</b:c></r>'))
+    assert (root.tag, child_text(root, "c"), root[0].attrib) == ("r", "3", {"d": "1", "e": "2"})
+
+
+@pytest.mark.parametrize(
+    "document", ["", "<r>", "<r></s>", "<r/><r/>", "<r>\x01</r>", "<r a=1/>", "<r>&nbsp;</r>", "x"]
+)
+def test_malformed_documents(tmp_path: Path, document: str) -> None:
+    assert refusal(written(tmp_path, document)).code == "malformed"
+
+
+def test_messages_quote_nothing(tmp_path: Path) -> None:
+    for document in (
+        "<Doe>&Jane;</Doe>",
+        "<Jane></Doe>",
+        '<!DOCTYPE Doe [<!ENTITY Jane "Doe">]><Doe/>',
+        '<!DOCTYPE Doe [<!ATTLIST Jane Doe CDATA "Jane">]><Doe/>',
+    ):
+        message = str(refusal(written(tmp_path, document)))
+        assert "Doe" not in message
+        assert "Jane" not in message
+
+
+def test_oversized_files(tmp_path: Path) -> None:
+    path = written(tmp_path, "<r/>")
+    with open(path, "r+b") as file:
+        file.truncate(LARGEST_XML_BYTES + 1)
+    assert refusal(path).code == "too_long"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4.88", 4.88),
+        (" -1.5e-05 ", -1.5e-5),
+        (".5", 0.5),
+        ("500.", 500),
+        ("+3", 3),
+        *((text, None) for text in ("", None, "nan", "inf", "1e999", "1_000", "4,88", "0x10", "1 2", "٣", "9" * 400)),
+    ],
+)
+def test_decimals(text: str | None, value: float | None) -> None:
+    assert decimal(text) == value
+
+
+def test_samples() -> None:
+    np.testing.assert_array_equal(read_samples("p", " 1 -2\n\t3.5 1e3 ", None, "lead I"), [1, -2, 3.5, 1000])
+    np.testing.assert_array_equal(read_samples("p", "\t1,-2,\n3,", ",", "lead I"), [1, -2, 3])
+    assert read_samples("p", None, ",", "lead I").size == 0
+    for text in ("1,,2", "1 2", ",1", "Jane", "nan", "inf", "1e30", "1_0"):
+        with pytest.raises(RecordingError, match="numbers as the samples of lead I") as caught:
+            read_samples("p", text, ",", "lead I")
+        assert caught.value.code == "malformed"
+        assert "Jane" not in str(caught.value)
+
+
+def test_labels() -> None:
+    labels = ("I", "aVR", "MDC_ECG_LEAD_V1", "V3R", "Lead II", "MDC_ECG_LEAD_V7")
+    assert carried_leads("p", labels) == labels
+    # Any other word may be a name.
+    assert carried_leads("p", ("I", "MUSTERMANN ERIKA", "MDC_ECG_LEAD_DOE", "V3R")) == (
+        "I",
+        "signal 2",
+        "signal 3",
+        "V3R",
+    )
+    for lead in ("", "1980-01-01", "Doe, Jane", "x" * 40, NAME):
+        with pytest.raises(RecordingError, match="name for signal 2") as caught:
+            carried_leads("p", ("I", lead))
+        assert caught.value.code == "leads"
