@@ -28,12 +28,11 @@ KEPT = {BLOCK, SEQUENCES, KIND, LEAD, DATA_TYPE, INTERVAL, SENSITIVITY, OFFSET, 
 TELLING, TELLING_BYTES, FIRST_BYTES = {CHANNELS, INTERVAL, SENSITIVITY}, 6, 1 << 12
 
 DATA_TYPES = {0: "i2", 1: "u2", 2: "i4", 3: "u1", 5: "i1", 6: "u4"}
-ORDERS = {"big": ">", "little": "<"}
 # Unidentified; standard 12-lead, long-term and stress ECG; long-term monitoring and monitoring.
 RHYTHMS = {0, 1, 2, 4, 20, 21}
 HERTZ, SECONDS = 0, 1  # units of an interval
 VOLTS = 0  # the unit of a sensitivity
-LONG_LENGTH = 0x80  # and the number of bytes that follow and hold the length
+LONG_LENGTH = 0x80  # and the number of bytes that follow and hold the length; with none, padding ends what follows
 MOST_CHANNELS = 0x80  # that one byte counts
 
 
@@ -131,26 +130,31 @@ def read_mfer(source: Source) -> Recording:
 def definitions(source: Source, content: bytes) -> Iterator[tuple[int | None, int, bytes]]:
     """The definitions of a file or of its beginning: the channel that each is for, None for all; its tag; its value."""
     place, channel, channel_end = 0, None, 0
+    until_padding = False  # whether the channel's definitions end there, and not at `channel_end`
     while place < len(content) and content[place] != END:
-        if place >= channel_end:
-            channel = None
         tag = content[place]
+        if not until_padding and place >= channel_end:
+            channel = None
         place += 1
         if tag == PADDING:
+            until_padding = False
             continue
         if tag == CHANNEL:
             channel = int.from_bytes(content[place : place + 1], "big")
             place += 1
         length = int.from_bytes(content[place : place + 1], "big")
         place += 1
-        if length >= LONG_LENGTH:
+        open_ended = length == LONG_LENGTH and tag in (CHANNEL, GROUP)
+        if open_ended:
+            length = 0
+        elif length >= LONG_LENGTH:
             size = length - LONG_LENGTH
             if not 0 < size <= 4:
                 raise source.refusal("unknown_format", "Expected each length in 1 to 5 bytes. Received another.")
             length = int.from_bytes(content[place : place + size], "big")
             place += size
         if tag == CHANNEL:
-            channel_end = place + length
+            channel_end, until_padding = place + length, open_ended
         elif tag != GROUP:  # the definitions in it are those that follow
             if place + length > len(content):
                 raise source.refusal(
@@ -230,7 +234,7 @@ def data_type(source: Source, channel: Definitions, order: str) -> np.dtype[Any]
             "unknown_format",
             f"Expected a type of data (0Ah) among {', '.join(map(str, DATA_TYPES))}. Received {code}.",
         )
-    return np.dtype(DATA_TYPES[code]).newbyteorder(ORDERS[order])
+    return np.dtype(DATA_TYPES[code]).newbyteorder("<" if order == "little" else ">")
 
 
 def sampling_rate_hz(source: Source, lead: str, channel: Definitions) -> float:

@@ -193,7 +193,8 @@ def huffman_tables(source: Source, section: bytes) -> list[HuffmanTable]:
 def decode(stored: bytes, samples: int, tables: Sequence[HuffmanTable]) -> np.ndarray:
     """The samples of one lead, `(samples,)`: fewer where the bits end, or stand for none."""
     bits = bin(int.from_bytes(b"\1" + stored, "big"))[3:]
-    place, table, decoded = 0, tables[0], []
+    decoded: list[int] = []
+    place, table = 0, tables[0]
     while len(decoded) < samples and (match := table.pattern.match(bits, place)):
         place, code = match.end(), (match.lastindex or 1) - 1
         if table.switches[code]:

@@ -67,7 +67,7 @@ def mfer(
         said = tlv(0x09, code.to_bytes(1 + (code > 255), order)) + channel_further[number]
         content += bytes([0x3F, number]) + tlv(0, said)[1:]
     stored = digital.reshape(channels, -1, block).swapaxes(0, 1)
-    dtype = np.dtype("i2" if data_type is None else data_type[1]).newbyteorder({"big": ">", "little": "<"}[order])
+    dtype = np.dtype("i2" if data_type is None else data_type[1]).newbyteorder("<" if order == "little" else ">")
     return content + tlv(0x1E, stored.astype(dtype).tobytes()) * waves
 
 
@@ -184,6 +184,15 @@ def test_definitions_in_a_group_and_taken_back(tmp_path: Path) -> None:
     further = tlv(0x67, tlv(0x0C, scaled(0, -6, 5, "big")) + tlv(0x0A, b"\3")) + tlv(0x0A, b"")
     recording = open_recording(saved(tmp_path, mfer(order="big", further=further)))
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
+
+
+def test_definitions_of_a_channel_up_to_padding(tmp_path: Path) -> None:
+    own = b"".join(
+        bytes([0x3F, number, 0x80]) + tlv(0x0C, scaled(0, -6, number + 1, "big")) + b"\0\0" for number in (0, 7)
+    )
+    further = own + tlv(0x0C, scaled(0, -6, 5, "big"))
+    recording = open_recording(saved(tmp_path, mfer(order="big", further=further)))
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * np.array([[1, *[5] * 6, 8]]).T * 1e-3, rtol=1e-12)
 
 
 def test_definitions_that_change_nothing(tmp_path: Path) -> None:
