@@ -161,10 +161,9 @@ def test_tables_of_a_file_s_own(tmp_path: Path) -> None:
     for table in codes:
         tables += struct.pack("<H", len(table))
         tables += b"".join(struct.pack("<BBBhI", *code[:4], int(code[4][::-1], 2)) for code in table)
-    text = "0" + "11111110" + "10" + "1" + "001" + "01" + "0" + "00000011" + "10" + "000" + "1111"  # -2, 7, -5, 3, 99
-    stored = iter([text, ""])  # one lead of five samples, packed with its first
-    samples = np.array([[-2, 7, -5, 3, 99]])
-    made = bodies(samples, ["II"], 0, lambda _: next(stored, ""), tables, nanovolts=1000)
+    coded = {-2: "0" + "11111110", 7: "10" + "1", -5: "001", 3: "01" + "0" + "00000011", 99: "10" + "000" + "1111"}
+    samples = np.array([list(coded)])
+    made = bodies(samples, ["II"], 0, coded.__getitem__, tables, nanovolts=1000)
     np.testing.assert_array_equal(open_recording(saved(tmp_path, record(made))).ecg_mv, samples / 1000)
 
 
