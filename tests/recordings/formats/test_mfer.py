@@ -1,0 +1,272 @@
+"""MFER: the real files, and files that a writer makes here by the letter of the standard."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.conform import conform
+from keras_ecg_mae.recordings.formats.lead_codes import LEAD_CODES
+from keras_ecg_mae.recordings.open import open_recording
+
+CODES = {lead: code for code, lead in LEAD_CODES.items()}
+LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+DIGITAL = np.random.default_rng(0).integers(-2000, 2000, (8, 300))
+NAME = b"Zyxomma^Quokka"
+
+Order = Literal["big", "little"]
+
+
+def tlv(tag: int, value: bytes) -> bytes:
+    size = len(value)
+    return bytes([tag]) + (bytes([size]) if size < 128 else bytes([0x84]) + size.to_bytes(4, "big")) + value
+
+
+def scaled(unit: int, exponent: int, mantissa: int, order: Order) -> bytes:
+    return bytes([unit, exponent % 256]) + mantissa.to_bytes(2, order)
+
+
+def mfer(
+    digital: np.ndarray = DIGITAL,
+    leads: Sequence[str | int] = LEADS,
+    order: Order = "little",
+    block: int | None = None,
+    kind: int | None = 1,
+    data_type: tuple[int, str] | None = None,
+    interval: tuple[int, int, int] | None = (1, -3, 2),
+    sensitivity: tuple[int, int, int] | None = (0, -9, 1250),
+    preamble: bool = True,
+    sequences: bool = True,
+    further: bytes = b"",
+    channel_further: Sequence[bytes] = (b"",) * 16,
+    waves: int = 1,
+) -> bytes:
+    """A file of these samples, `(leads, samples)`, in blocks of `block` samples, by default all of them."""
+    channels, samples = digital.shape
+    block = samples if block is None else block
+    content = tlv(0x40, b"MFR Standard 12 leads ECG".ljust(32)) if preamble else b""
+    content += tlv(0x17, b"MAKER^MODEL^1^2") + tlv(0x01, bytes([order == "little"]))
+    content += tlv(0x81, NAME) + tlv(0x82, NAME) + b"\0"
+    if kind is not None:
+        content += tlv(0x08, bytes([kind]))
+    if data_type is not None:
+        content += tlv(0x0A, bytes([data_type[0]]))
+    content += b"" if interval is None else tlv(0x0B, scaled(*interval, order))
+    content += b"" if sensitivity is None else tlv(0x0C, scaled(*sensitivity, order))
+    content += tlv(0x04, block.to_bytes(4, order)) + tlv(0x05, channels.to_bytes(4, order))
+    content += tlv(0x06, (samples // block).to_bytes(4, order)) if sequences else b""
+    content += further
+    for number, lead in enumerate(leads):
+        code = CODES[lead] if isinstance(lead, str) else lead
+        said = tlv(0x09, code.to_bytes(1 + (code > 255), order)) + channel_further[number]
+        content += bytes([0x3F, number]) + tlv(0, said)[1:]
+    stored = digital.reshape(channels, -1, block).swapaxes(0, 1)
+    dtype = np.dtype("i2" if data_type is None else data_type[1]).newbyteorder("<" if order == "little" else ">")
+    return content + tlv(0x1E, stored.astype(dtype).tobytes()) * waves
+
+
+def saved(folder: Path, content: bytes) -> Path:
+    path = folder / "ecg.mwf"
+    path.write_bytes(content)
+    return path
+
+
+def refused(folder: Path, content: bytes) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        open_recording(saved(folder, content))
+    assert "uokka" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mfer_fukuda_denshi.mwf",
+        "mfer_ge_marquette.mwf",
+        "mfer_nihon_kohden_qp901d.mwf",
+        "mfer_suzuken_cvs01_two_leads_60s.mwf",
+    ],
+)
+def test_real_files_against_another_decoder(shared: Path, name: str) -> None:
+    formats = shared / "data" / "formats"
+    expected = json.loads((formats / "scp_mfer_expected.json").read_text())[name]
+    recording = open_recording(formats / "mfer" / name)
+    assert recording.format == "mfer"
+    assert recording.leads == tuple(expected["leads"])
+    assert recording.sampling_rate_hz == expected["sampling_rate_hz"]
+    assert recording.ecg_mv.shape == (len(recording.leads), expected["samples"])
+    assert recording.ecg_mv.dtype == np.float64
+    for lead, row in zip(recording.leads, recording.ecg_mv, strict=True):
+        np.testing.assert_allclose(row[:5], expected["first_five_mv"][lead], rtol=0, atol=1e-9)
+        assert np.ptp(row) == pytest.approx(expected["peak_to_peak_mv"][lead], abs=1e-9)
+        assert row.sum() == pytest.approx(expected["sum_mv"][lead], abs=1e-4)
+
+
+def test_what_the_real_files_conform_to(shared: Path) -> None:
+    folder = shared / "data" / "formats" / "mfer"
+    for maker in ("fukuda_denshi", "ge_marquette", "nihon_kohden_qp901d"):
+        assert conform(open_recording(folder / f"mfer_{maker}.mwf")).shape == (12, 5000)
+    with pytest.raises(RecordingError) as caught:
+        conform(open_recording(folder / "mfer_suzuken_cvs01_two_leads_60s.mwf"))
+    assert caught.value.code == "leads"
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize("block", [300, 100, 1])
+@pytest.mark.parametrize("preamble", [True, False])
+def test_layouts(tmp_path: Path, order: Order, block: int, preamble: bool) -> None:
+    recording = open_recording(saved(tmp_path, mfer(order=order, block=block, preamble=preamble)))
+    assert recording.leads == LEADS
+    assert recording.sampling_rate_hz == 500
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 1.25e-3, rtol=1e-12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sequences=st.integers(1, 6),
+    block=st.integers(1, 6),
+    channels=st.integers(1, 9),
+    order=st.sampled_from(["big", "little"]),
+    data_type=st.sampled_from([(0, "i2"), (1, "u2"), (2, "i4"), (3, "u1"), (5, "i1"), (6, "u4")]),
+    said=st.booleans(),
+    data=st.data(),
+)
+def test_any_samples_come_back(
+    tmp_path: Path,
+    sequences: int,
+    block: int,
+    channels: int,
+    order: Order,
+    data_type: tuple[int, str],
+    said: bool,
+    data: st.DataObject,
+) -> None:
+    kind = data_type[1]
+    numbers = st.integers(np.iinfo(kind).min, np.iinfo(kind).max)
+    size = sequences * block
+    rows = data.draw(st.lists(st.lists(numbers, min_size=size, max_size=size), min_size=channels, max_size=channels))
+    content = mfer(
+        np.array(rows), list(CODES)[:channels], order, block, None, data_type, sensitivity=(0, -3, 1), sequences=said
+    )
+    np.testing.assert_array_equal(open_recording(saved(tmp_path, content)).ecg_mv, rows)
+
+
+@pytest.mark.parametrize(
+    ("interval", "rate_hz"), [((1, -6, 2000), 500), ((1, -3, 8), 125), ((0, 0, 500), 500), ((0, 2, 10), 1000)]
+)
+def test_rates(tmp_path: Path, interval: tuple[int, int, int], rate_hz: float) -> None:
+    assert open_recording(saved(tmp_path, mfer(interval=interval))).sampling_rate_hz == rate_hz
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "unit_mv"), [((0, -6, 5), 5e-3), ((0, -3, 1), 1), ((0, 0, 1), 1e3), ((0, -9, 4880), 4.88e-3)]
+)
+def test_units(tmp_path: Path, sensitivity: tuple[int, int, int], unit_mv: float) -> None:
+    recording = open_recording(saved(tmp_path, mfer(sensitivity=sensitivity)))
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * unit_mv, rtol=1e-12)
+
+
+def test_what_a_channel_says_comes_first(tmp_path: Path) -> None:
+    own = [b""] * 8
+    own[3] = tlv(0x0C, scaled(0, -6, 5, "big")) + tlv(0x0B, scaled(0, 0, 500, "big"))
+    expected = DIGITAL * np.where(np.arange(8) == 3, 5e-3, 1.25e-3)[:, None]
+    recording = open_recording(saved(tmp_path, mfer(order="big", channel_further=own)))
+    np.testing.assert_allclose(recording.ecg_mv, expected, rtol=1e-12)
+
+
+def test_definitions_in_a_group_and_taken_back(tmp_path: Path) -> None:
+    further = tlv(0x67, tlv(0x0C, scaled(0, -6, 5, "big")) + tlv(0x0A, b"\3")) + tlv(0x0A, b"")
+    recording = open_recording(saved(tmp_path, mfer(order="big", further=further)))
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
+
+
+def test_definitions_of_a_channel_up_to_padding(tmp_path: Path) -> None:
+    own = b"".join(
+        bytes([0x3F, number, 0x80]) + tlv(0x0C, scaled(0, -6, number + 1, "big")) + b"\0\0" for number in (0, 7)
+    )
+    further = own + tlv(0x0C, scaled(0, -6, 5, "big"))
+    recording = open_recording(saved(tmp_path, mfer(order="big", further=further)))
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * np.array([[1, *[5] * 6, 8]]).T * 1e-3, rtol=1e-12)
+
+
+def test_definitions_that_change_nothing(tmp_path: Path) -> None:
+    """MWF_OFF and MWF_CMP of 0 as Fukuda Denshi writes them, filters, notes, events, the end."""
+    further = tlv(0x0D, b"\0") + tlv(0x0E, b"\0") + tlv(0x11, b"Drift") + tlv(0x16, NAME) + tlv(0x41, bytes(20))
+    content = mfer(further=further) + b"\x80\0" + NAME
+    np.testing.assert_allclose(open_recording(saved(tmp_path, content)).ecg_mv, DIGITAL * 1.25e-3, rtol=1e-12)
+
+
+def test_no_data_is_no_number(tmp_path: Path) -> None:
+    digital = DIGITAL.copy()
+    digital[2, 5:9] = -32768
+    digital[3, 1] = 0
+    ecg_mv = open_recording(saved(tmp_path, mfer(digital, further=tlv(0x12, b"\0\x80")))).ecg_mv
+    assert np.isnan(ecg_mv[2, 5:9]).all()
+    assert np.isnan(ecg_mv).sum() == 4
+    for default in (b"", b"\0", b"\0\0"):
+        assert not np.isnan(open_recording(saved(tmp_path, mfer(digital, further=tlv(0x12, default)))).ecg_mv).any()
+
+
+def test_other_channels_are_left_out(tmp_path: Path) -> None:
+    digital = np.vstack([DIGITAL, DIGITAL[:1]])
+    own = [b""] * 8 + [tlv(0x0C, scaled(1, 0, 1, "little"))]  # blood pressure in mmHg
+    recording = open_recording(saved(tmp_path, mfer(digital, (*LEADS, 143), channel_further=own)))
+    assert recording.leads == LEADS
+    assert refused(tmp_path, mfer(leads=range(4160, 4168))).code == "leads"
+
+
+def test_averaged_beats_are_left_out(tmp_path: Path) -> None:
+    beat = mfer(DIGITAL[:, :100] + 7, kind=9, preamble=False)
+    for content in (mfer() + beat, mfer(DIGITAL[:, :100] + 7, kind=9) + mfer(preamble=False)):
+        assert open_recording(saved(tmp_path, content)).ecg_mv.shape == DIGITAL.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "element"),
+    [
+        (mfer(kind=9), "unknown_format", "types 9"),
+        (mfer(waves=2), "unknown_format", "one frame"),
+        (mfer(waves=0), "truncated", "1Eh"),
+        (mfer(interval=None), "sampling_rate", "lead I"),
+        (mfer(interval=(2, -3, 1)), "sampling_rate", "lead I"),  # in metres
+        (mfer(interval=(1, -3, 0)), "sampling_rate", "lead I"),
+        (mfer(sensitivity=None), "unit", "lead I"),
+        (mfer(sensitivity=(1, -3, 1)), "unit", "lead I"),  # in mmHg
+        (mfer(sensitivity=(0, -3, 0)), "unit", "lead I"),
+        (mfer(further=tlv(0x0D, b"\1\0")), "unit", "0Dh"),
+        (mfer(further=tlv(0x0E, b"\1\0")), "unknown_format", "0Eh"),
+        (mfer(further=tlv(0x0A, b"\x09")), "unknown_format", "0Ah"),
+        (mfer(further=tlv(0x06, b"\2")), "truncated", "4800"),
+        (mfer(DIGITAL[:, :100], further=tlv(0x04, b"\x32")), "malformed", "800"),
+        (mfer(further=tlv(0x04, b"\0")), "malformed", "0 bytes"),
+        (mfer(sequences=False, further=tlv(0x04, b"\7")), "truncated", "4816"),
+        (mfer(further=tlv(0x05, b"\0\1")), "unknown_format", "256"),
+        (mfer(channel_further=(b"", tlv(0x0B, scaled(0, 0, 250, "little"))) * 4), "unknown_format", "rate"),
+        (mfer() + b"\x16\x80", "unknown_format", "length"),
+    ],
+)
+def test_what_cannot_be_decoded(tmp_path: Path, content: bytes, code: str, element: str) -> None:
+    error = refused(tmp_path, content)
+    assert (error.code, element in error.detail) == (code, True), error.detail
+
+
+def test_text_and_zeros_are_not_mfer(tmp_path: Path) -> None:
+    for content in (b"I,II,V1\n" * 600, bytes(6000), b"@ MF", b"\x05\x7f" + bytes(200)):
+        assert refused(tmp_path, content).code != "truncated"
+
+
+def test_cut_anywhere(tmp_path: Path) -> None:
+    content = mfer(DIGITAL[:, :20])
+    assert {refused(tmp_path, content[:size]).code for size in range(6, len(content))} == {"truncated"}
+
+
+def test_damaged(tmp_path: Path, survives: Callable[..., tuple[int, int]]) -> None:
+    for preamble in (True, False):
+        content = mfer(DIGITAL[:, :30], preamble=preamble)
+        assert min(survives(open_recording, content, "damaged.mwf", 500)) > 0

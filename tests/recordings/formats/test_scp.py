@@ -1,0 +1,249 @@
+"""SCP-ECG: the real files, and files that a writer makes here by the letter of the standard."""
+
+import binascii
+import json
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_ecg_mae.errors import RecordingError
+from keras_ecg_mae.recordings.conform import conform
+from keras_ecg_mae.recordings.formats.lead_codes import LEAD_CODES
+from keras_ecg_mae.recordings.open import open_recording
+
+CODES = {lead: code for code, lead in LEAD_CODES.items()}
+LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+DIGITAL = np.random.default_rng(0).normal(0, 6, (8, 300)).cumsum(axis=1).astype(int)
+NAME = b"Zyxomma^Quokka"
+
+Bits = Callable[[int], str]
+
+
+def default_bits(value: int) -> str:
+    """A number in the standard's own Huffman table."""
+    if abs(value) <= 8:
+        return "1" * abs(value) + "0" + ("" if value == 0 else "01"[value < 0])
+    size = 8 if -128 <= value < 128 else 16
+    return {8: "1111111110", 16: "1111111111"}[size] + f"{value % (1 << size):0{size}b}"
+
+
+def section(number: int, body: bytes) -> bytes:
+    rest = struct.pack("<HIBB6x", number, 16 + len(body), 20, 20) + body
+    return struct.pack("<H", binascii.crc_hqx(rest, 0xFFFF)) + rest
+
+
+def record(bodies: dict[int, bytes]) -> bytes:
+    """A record of these sections: a pointer to each, and to itself, stands in section 0."""
+    pointers, sections = b"", b""
+    size = 16 + 10 * 12
+    for number in range(1, 12):
+        body = bodies.get(number)
+        made = b"" if body is None else section(number, body)
+        pointers += struct.pack("<HII", number, len(made), 1 + 6 + size + len(sections) if made else 0)
+        sections += made
+    rest = section(0, struct.pack("<HII", 0, size, 7) + pointers) + sections
+    rest = struct.pack("<I", 6 + len(rest)) + rest
+    return struct.pack("<H", binascii.crc_hqx(rest, 0xFFFF)) + rest
+
+
+def bodies(
+    digital: np.ndarray = DIGITAL,
+    leads: Sequence[str] = LEADS,
+    differences: int = 2,
+    bits: Bits | None = default_bits,
+    tables: bytes = struct.pack("<H", 19999),
+    nanovolts: int = 2500,
+    interval_us: int = 2000,
+    first: int = 1,
+    flags: int = 0b1000100,
+    bimodal: int = 0,
+) -> dict[int, bytes]:
+    """The bodies of the sections of a record with these samples, `(leads, samples)`."""
+    stored = [pack(encoded(row, differences), bits) for row in digital]
+    listed = b"".join(struct.pack("<IIB", first, digital.shape[1], CODES[lead]) for lead in leads)
+    rhythm = struct.pack("<HHBB", nanovolts, interval_us, differences, bimodal)
+    rhythm += b"".join(struct.pack("<H", len(row)) for row in stored) + b"".join(stored)
+    sections = {1: b"\0" + struct.pack("<H", len(NAME)) + NAME + b"\xff\0\0", 3: bytes([len(leads), flags]) + listed}
+    return sections | ({} if bits is None else {2: tables}) | {6: rhythm, 8: b"\1" + NAME}
+
+
+def encoded(samples: np.ndarray, differences: int) -> np.ndarray:
+    """Samples as first or second differences in 16 bits; the first one or two stay what they are."""
+    values = samples.astype(np.int64)
+    made = np.concatenate([values[:differences], np.diff(values, differences)]) if differences else values
+    return made.astype(np.int16).astype(np.int64)
+
+
+def pack(values: np.ndarray, bits: Bits | None) -> bytes:
+    if bits is None:
+        return values.astype("<i2").tobytes()
+    text = "".join(bits(int(value)) for value in values)
+    text += "0" * (-len(text) % 8)
+    return int("1" + text, 2).to_bytes(len(text) // 8 + 1, "big")[1:]
+
+
+def saved(folder: Path, content: bytes) -> Path:
+    path = folder / "ecg.scp"
+    path.write_bytes(content)
+    return path
+
+
+def refused(folder: Path, content: bytes) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        open_recording(saved(folder, content))
+    assert "uokka" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "name", ["ecgtoolkit_example.scp", "welch_allyn_mdw14_a.scp", "welch_allyn_mdw14_paediatric.scp"]
+)
+def test_real_files_against_two_other_decoders(shared: Path, name: str) -> None:
+    formats = shared / "data" / "formats"
+    expected = json.loads((formats / "scp_mfer_expected.json").read_text())[name]
+    recording = open_recording(formats / "scp" / name)
+    assert recording.format == "scp"
+    assert recording.leads == tuple(expected["leads"])
+    assert recording.sampling_rate_hz == pytest.approx(expected["sampling_rate_hz"], abs=1e-6)
+    assert recording.ecg_mv.shape == (len(recording.leads), expected["samples"])
+    assert recording.ecg_mv.dtype == np.float64
+    for lead, row in zip(recording.leads, recording.ecg_mv, strict=True):
+        np.testing.assert_allclose(row[:5], expected["first_five_mv"][lead], rtol=0, atol=1e-9)
+        assert np.ptp(row) == pytest.approx(expected["peak_to_peak_mv"][lead], abs=1e-9)
+        assert row.sum() == pytest.approx(expected["sum_mv"][lead], abs=1e-4)
+
+
+def test_what_the_real_files_conform_to(shared: Path) -> None:
+    folder = shared / "data" / "formats" / "scp"
+    for name in ("ecgtoolkit_example", "welch_allyn_mdw14_a"):  # twelve leads, and eight
+        assert conform(open_recording(folder / f"{name}.scp")).shape == (12, 5000)
+    with pytest.raises(RecordingError) as caught:
+        conform(open_recording(folder / "welch_allyn_mdw14_paediatric.scp"))
+    assert caught.value.code == "leads"
+    assert "V3, V5" in caught.value.detail
+
+
+@pytest.mark.parametrize("differences", [0, 1, 2])
+@pytest.mark.parametrize("bits", [default_bits, None])
+def test_encodings(tmp_path: Path, differences: int, bits: Bits | None) -> None:
+    recording = open_recording(saved(tmp_path, record(bodies(differences=differences, bits=bits))))
+    assert recording.leads == LEADS
+    assert recording.sampling_rate_hz == 500
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.integers(1, 40).flatmap(
+        lambda size: st.lists(
+            st.lists(st.integers(-32768, 32767), min_size=size, max_size=size), min_size=1, max_size=3
+        )
+    ),
+    differences=st.sampled_from([0, 1, 2]),
+    bits=st.sampled_from([default_bits, None]),
+)
+def test_any_samples_come_back(tmp_path: Path, rows: list[list[int]], differences: int, bits: Bits | None) -> None:
+    digital = np.array(rows)
+    made = bodies(digital, LEADS[: len(rows)], differences, bits, nanovolts=1000)
+    np.testing.assert_array_equal(open_recording(saved(tmp_path, record(made))).ecg_mv, digital / 1000)
+
+
+def test_tables_of_a_file_s_own(tmp_path: Path) -> None:
+    # Table 1: 0 and eight bits; 10 goes on with table 2. Table 2: 1 is 7; 001 is -5; 01 goes back; 000 and 4 bits.
+    codes = [[(1, 9, 1, 0, "0"), (2, 2, 0, 2, "10")]]
+    codes += [[(1, 1, 1, 7, "1"), (3, 3, 1, -5, "001"), (2, 2, 0, 1, "01"), (3, 7, 1, 100, "000")]]
+    tables = struct.pack("<H", 2)
+    for table in codes:
+        tables += struct.pack("<H", len(table))
+        tables += b"".join(struct.pack("<BBBhI", *code[:4], int(code[4][::-1], 2)) for code in table)
+    coded = {-2: "0" + "11111110", 7: "10" + "1", -5: "001", 3: "01" + "0" + "00000011", 99: "10" + "000" + "1111"}
+    samples = np.array([list(coded)])
+    made = bodies(samples, ["II"], 0, coded.__getitem__, tables, nanovolts=1000)
+    np.testing.assert_array_equal(open_recording(saved(tmp_path, record(made))).ecg_mv, samples / 1000)
+
+
+def test_leads_by_their_codes(tmp_path: Path) -> None:
+    made = bodies(leads=("aVF", "V3R", "III", "V9", "I", "-aVR", "X", "V6"))
+    listed = bytearray(made[3])
+    listed[2 + 8] = 32  # a lead that calibrates
+    recording = open_recording(saved(tmp_path, record(made | {3: bytes(listed)})))
+    assert recording.leads == ("signal 1", "V3R", "III", "V9", "I", "-aVR", "X", "V6")
+
+
+def test_samples_counted_from_0_to_their_number(tmp_path: Path) -> None:
+    assert open_recording(saved(tmp_path, record(bodies(first=0)))).ecg_mv.shape == DIGITAL.shape
+
+
+def test_scale_and_rate(tmp_path: Path) -> None:
+    recording = open_recording(saved(tmp_path, record(bodies(nanovolts=3750, interval_us=1667))))
+    assert recording.sampling_rate_hz == 1e6 / 1667
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 3.75e-3, rtol=1e-12)
+    assert refused(tmp_path, record(bodies(nanovolts=0))).code == "unit"
+    assert refused(tmp_path, record(bodies(interval_us=0))).code == "sampling_rate"
+
+
+@pytest.mark.parametrize("number", [0, 2, 3, 6])
+def test_a_checksum_of_a_section_that_is_read(tmp_path: Path, number: int) -> None:
+    made = bodies()
+    content = bytearray(record(made))
+    place = content.rindex(made[number]) if number else 6 + 16 + 100
+    content[place + 1] ^= 4
+    error = refused(tmp_path, bytes(content))
+    assert error.code == "malformed"
+    assert f"section {number} " in error.detail
+
+
+def test_damage_elsewhere_costs_nothing(tmp_path: Path) -> None:
+    """As an anonymizer leaves a record that overwrites the name and no checksum."""
+    content = record(bodies()).replace(NAME, b"X" * len(NAME))
+    np.testing.assert_allclose(open_recording(saved(tmp_path, content)).ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "element"),
+    [
+        ({"bimodal": 1}, "unknown_format", "bimodal"),
+        ({"flags": 0b1000101}, "unknown_format", "reference beat"),
+        ({"differences": 3}, "unknown_format", "encoding 3"),
+        ({"tables": struct.pack("<HHBBBhI", 1, 1, 0, 8, 1, 0, 0)}, "malformed", "section 2"),
+        ({"tables": struct.pack("<HHBBBhI", 1, 1, 1, 1, 1, 0, 1)}, "malformed", "lead I "),
+    ],
+)
+def test_what_cannot_be_decoded(tmp_path: Path, change: dict[str, int], code: str, element: str) -> None:
+    error = refused(tmp_path, record(bodies(**change)))  # type: ignore[arg-type]
+    assert error.code == code
+    assert element in error.detail
+
+
+def test_sections_that_are_not_there(tmp_path: Path) -> None:
+    for number in (3, 6):
+        error = refused(tmp_path, record({key: body for key, body in bodies().items() if key != number}))
+        assert error.code == "malformed"
+        assert f"section {number}." in error.detail
+
+
+def test_leads_that_were_not_recorded_together(tmp_path: Path) -> None:
+    made = bodies()
+    listed = made[3][:2] + struct.pack("<IIB", 301, 600, 1) + made[3][11:]
+    assert refused(tmp_path, record(made | {3: listed})).code == "unknown_format"
+
+
+def test_fewer_samples_than_leads_say(tmp_path: Path) -> None:
+    made = bodies()
+    rhythm = made[6][:-20]
+    error = refused(tmp_path, record(made | {6: rhythm}))
+    assert error.code == "malformed"
+    assert "V6" in error.detail
+
+
+def test_cut_anywhere(tmp_path: Path) -> None:
+    content = record(bodies(DIGITAL[:, :40]))
+    rhythm = content.rindex(section(6, bodies(DIGITAL[:, :40])[6]))
+    codes = {refused(tmp_path, content[:size]).code for size in range(rhythm + 20)}
+    assert codes <= {"unknown_format", "truncated", "malformed"}
+    assert refused(tmp_path, content[: rhythm + 20]).code == "truncated"
