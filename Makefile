@@ -12,7 +12,10 @@ VENV_TFX := .venv-tfx
 INSTALLED_TFX := $(VENV_TFX)/installed
 TFX_VERSION := 1.16.0
 
-.PHONY: demo test lint types imports bazel tfx constraints
+# What the package is for. `make test` runs on one of them, test-pythons on those of the others that are installed.
+PYTHONS := 3.10 3.11 3.12
+
+.PHONY: demo test test-pythons $(PYTHONS:%=test-python%) lint types imports bazel tfx constraints
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m keras_ecg_mae.simulate --flagfile=pipelines/demo.flags
@@ -21,6 +24,25 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-pythons: $(PYTHONS:%=test-python%)
+
+# An interpreter counts as installed where it is on PATH, or where pyenv has it, whose commands on PATH may not run.
+$(PYTHONS:%=test-python%): test-python%: $(INSTALLED)
+	@if [ "$$($(VENV)/bin/python -c 'import sys; print(*sys.version_info[:2], sep=".")')" = $* ]; then \
+	  echo "Python $*: left out, make test runs on it"; exit; fi; \
+	for python in python$* $(HOME)/.pyenv/versions/$*.*/bin/python; do \
+	  if $$python -c '' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory $(VENV)-$*/installed PYTHON=$$python && \
+	    exec $(VENV)-$*/bin/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder; exit; fi; \
+	done; echo "Python $*: skipped, it is not installed"
+
+$(PYTHONS:%=$(VENV)-%/installed): pyproject.toml constraints.txt | $(UV)
+	@echo "Installing the package and its dependencies into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(UV) pip install --quiet --compile-bytecode --python $(@D)/bin/python --constraints constraints.txt \
+	  --build-constraints constraints.txt --editable '.[dev]'
+	@touch $@
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,6 @@
 """Pretrains, fine-tunes, evaluates and exports a model: the stages of a run, one after the other.
 
-    python -m keras_ecg_mae.train --dataset=DATASET --run=RUN --flagfile=pipelines/ds2.flags
+    python -m keras_ecg_mae.train --flagfile=pipelines/ds2.flags --dataset=DATASET --run=RUN
 
 Run it again after an interruption: finished stages are skipped, the one that was stopped goes on from its last
 checkpoint. SIGTERM or Ctrl-C saves one first; the exit status is then 75. Watch it with `tensorboard --logdir RUN`.

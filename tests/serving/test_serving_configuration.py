@@ -12,7 +12,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import descriptor_pb2, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from keras_ecg_mae.config import Export
@@ -65,13 +65,11 @@ def messages() -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="serving.proto", package="serving", syntax="proto3")
     file.dependency.append("google/protobuf/wrappers.proto")
     file.message_type.extend([batching, prometheus, monitoring])
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"serving.{name}"))
-        for name in ("BatchingParameters", "MonitoringConfig")
-    }
+    wrappers = descriptor_pb2.FileDescriptorProto()
+    wrappers_pb2.DESCRIPTOR.CopyToProto(wrappers)
+    # Of protobuf 3.20, which Python 3.10 has, and of 4 alike.
+    classes = message_factory.GetMessages([wrappers, file])
+    return {name: classes[f"serving.{name}"] for name in ("BatchingParameters", "MonitoringConfig")}
 
 
 def kubernetes(name: str) -> list[dict[str, Any]]:
