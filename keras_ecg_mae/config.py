@@ -418,15 +418,15 @@ class Finetuning(Section):
 
 @dataclass(frozen=True)
 class MaeFinetuning(Section):
-    """After He et al. 2022, table 9, with the stochastic depth of their script for ViT-Large."""
+    """He et al. 2022, table 9, with the stochastic depth of their script for ViT-Large."""
 
     PREFIX: ClassVar[str] = "finetune_mae_"
     TITLE: ClassVar[str] = "Fine-tuning by --finetune_recipe=mae (train)"
 
     epochs: int = setting(50, "Passes over the labelled training recordings.")
     base_learning_rate: float = setting(1e-3, "Peak learning rate at batch 256; scaled in proportion to the batch.")
-    warmup_epochs: float = setting(5.0, "Epochs of linear warm-up; then half a cosine to 0.")
-    weight_decay: float = setting(0.05, "AdamW's decay of weights with more than one dimension.")
+    warmup_epochs: float = setting(5.0, "Epochs of linear warm-up; then half a cosine to 1e-6.")
+    weight_decay: float = setting(0.05, "AdamW's decay of matrices: not of biases, norms and the class token.")
     layer_decay: float = setting(0.75, "Factor on learning rate and weight decay from one block to the one below.")
     drop_path: float = setting(0.2, "Stochastic depth of the last block, rising linearly from 0 over the blocks.")
 

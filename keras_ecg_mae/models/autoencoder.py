@@ -49,6 +49,7 @@ class MaskedAutoencoder(keras.Model):
         self.seed_generator = keras.random.SeedGenerator()
         if not encoder.built:  # loading a saved model builds the parts first
             encoder.build()
+        if not decoder.built:
             decoder.build((None, None, encoder.width))
         self.built = True
 

@@ -57,7 +57,13 @@ def build_autoencoder(
 
 
 def build_classifier(
-    transformer: Transformer, *, normalization: str, pooling: str, drop_path: float = 0.0, dtype: Any = None
+    transformer: Transformer,
+    *,
+    normalization: str,
+    pooling: str,
+    drop_path: float = 0.0,
+    head_deviation: float = 0.01,
+    dtype: Any = None,
 ) -> Classifier:
     """A classifier with fresh weights."""
     encoder = Encoder(
@@ -69,7 +75,9 @@ def build_classifier(
         name="encoder",
         dtype=dtype,
     )
-    return Classifier(encoder, normalization=normalization, pooling=pooling, name="classifier")
+    return Classifier(
+        encoder, normalization=normalization, pooling=pooling, head_deviation=head_deviation, name="classifier"
+    )
 
 
 def in_precision(classifier: Classifier | CnnClassifier, dtype: str) -> Classifier | CnnClassifier:

@@ -22,24 +22,32 @@ class Classifier(keras.Model):
         encoder: an `Encoder` without its final norm: the classifier's own norm takes its place.
         normalization: `RecordNormalization`'s mode; the pretrained encoder's.
         pooling: `"mean"` or `"class_token"`.
+        head_deviation: standard deviation of the dense layer's initial weights. He et al. 2022 start a linear probe
+            with 0.01, the default, and fine-tuning with 2e-5; the paper does not say.
 
     Call: `(batch, 12, 5000)` mV -> logits `(batch,)` float32. In training, an encoder with stochastic depth needs
         `path_noise` `(batch, depth, 2)`, uniform in [0, 1).
     """
 
-    def __init__(self, encoder: Encoder, normalization: str = "record", pooling: str = "mean", **kwargs: Any):
+    def __init__(
+        self,
+        encoder: Encoder,
+        normalization: str = "record",
+        pooling: str = "mean",
+        head_deviation: float = 0.01,
+        **kwargs: Any,
+    ):
         super().__init__(dtype="float32", **kwargs)
         if encoder.final_norm:
             raise ValueError("Expected an encoder without final norm. Received one with final_norm=True.")
         if pooling not in ("mean", "class_token"):
             raise ValueError(f"Expected pooling to be mean or class_token. Received {pooling!r}.")
-        self.encoder, self.pooling = encoder, pooling
+        self.encoder, self.pooling, self.head_deviation = encoder, pooling, head_deviation
         self.normalization = RecordNormalization(normalization, name="normalization")
         self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm", dtype="float32")
-        # He et al. 2022 start the head near zero, so that the first steps move the head and not the encoder.
-        self.head = keras.layers.Dense(
-            1, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01), name="head", dtype="float32"
-        )
+        # Near zero, so that the first steps move the head and not the encoder.
+        initializer = keras.initializers.RandomNormal(stddev=head_deviation)
+        self.head = keras.layers.Dense(1, kernel_initializer=initializer, name="head", dtype="float32")
         if not encoder.built:  # loading a saved model builds the encoder first
             encoder.build()
         self.norm.build((None, encoder.width))
@@ -75,6 +83,7 @@ class Classifier(keras.Model):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "normalization": self.normalization.mode,
             "pooling": self.pooling,
+            "head_deviation": self.head_deviation,
         }
 
     @classmethod

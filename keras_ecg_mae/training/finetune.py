@@ -34,6 +34,8 @@ from keras_ecg_mae.training.weight_rules import weight_rules
 CLASSIFIER = "classifier.keras"
 BEST_BY = "validation_loss"
 KERAS_FILE = ".keras"
+# He et al. 2022 as their fine-tuning was run, which their table 9 does not say.
+MAE_HEAD_DEVIATION, MAE_SMALLEST_RATE = 2e-5, 1e-6
 
 # Labels, probabilities and patient keys, `(recordings,)` -> PNG files by name.
 Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, bytes]]
@@ -58,7 +60,7 @@ def trials(config: Config) -> list[Trial]:
     """The trainings that `--finetune_recipe` asks for.
 
     `paper`: one at each constant rate (Sawano et al.), ended early by the patience, which is ours. `mae`: one, to its
-    end, since its cosine is at 0 only there.
+    end, since its cosine is at its smallest only there.
     """
     settings, mae = config.finetuning, config.mae_finetuning
     if settings.recipe == "mae":
@@ -166,6 +168,7 @@ def _build(config: Config, precision: str) -> Classifier | CnnClassifier:
         normalization=settings.normalization,
         pooling=settings.pooling,
         drop_path=_drop_path(config),
+        **({"head_deviation": MAE_HEAD_DEVIATION} if config.finetuning.recipe == "mae" else {}),
         dtype=precision,
     )
     model.encoder.trainable = config.finetuning.trained == "all"
@@ -224,7 +227,8 @@ def _run(
         if encoder is not None:
             _load_encoder(model, encoder, settings.transfer)
         if settings.recipe == "mae":
-            schedule = WarmupCosine(trial.learning_rate, round(mae.warmup_epochs * steps), trial.epochs * steps)
+            warmup = round(mae.warmup_epochs * steps)
+            schedule = WarmupCosine(trial.learning_rate, warmup, trial.epochs * steps, MAE_SMALLEST_RATE)
             rules = weight_rules(model, mae.layer_decay)
             optimizer = AdamW(schedule, rules, weight_decay=mae.weight_decay, beta_1=0.9, beta_2=0.999)
         else:

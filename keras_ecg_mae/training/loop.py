@@ -112,16 +112,21 @@ class Trainer:
             PreemptedError: SIGTERM or Ctrl-C has come, and everything is saved.
         """
         self._restore()
-        first, first_step = divmod(self._done, self._steps_per_epoch)
+        next_epoch, next_step = divmod(self._done, self._steps_per_epoch)
+        # Saved after the last step of an epoch and before its end: the sums are set back to 0 there.
+        first = next_epoch - 1 if next_step == 0 and self._norm_sum > 0 else next_epoch
         log = MetricsLog(self._folder, first, self._chief)
         batches = iter(
-            self._strategy.distribute_datasets_from_function(lambda context: self._shares(context, first, first_step))
+            self._strategy.distribute_datasets_from_function(
+                lambda context: self._shares(context, next_epoch, next_step)
+            )
         )
         profiler = ProfilerWindow(self._folder / "tensorboard", self._settings.profile_steps, self._chief)
         self._began = self._saved = time.monotonic()
         self._model.stop_training = False
         if self._callbacks.callbacks:
-            self._model.optimizer = self._optimizer  # where callbacks look for it; saved weights then hold it as well
+            with self._strategy.scope():  # where callbacks look for the optimizer; a model they save then holds it
+                self._model.compile(optimizer=self._optimizer)
         self._callbacks.on_train_begin()
         try:
             with (
@@ -138,6 +143,7 @@ class Trainer:
             profiler.close()
             if self._callbacks.callbacks:
                 del self._model.optimizer
+                self._model.compiled = False
             log.close()
             self._checkpoints.wait()
         self._callbacks.on_train_end()
@@ -195,19 +201,22 @@ class Trainer:
             self._checkpoints.check()
             steps = min(max(round(SECONDS_PER_CALL * count / seconds), 1), MOST_STEPS_PER_CALL)
             preempted, due, self._steps_per_call = self._decided(preemption, steps)
-            if self._done < end and (preempted or due):
+            if preempted or (due and self._done < end):
                 self._save()
                 if preempted:
                     self._end_early(f"at step {self._done}")
         seconds = time.monotonic() - began
         steps = self._steps_per_epoch
+        pace = {}
+        if self._done > first:  # not where the epoch's end alone was left to do
+            pace["records_per_second"] = (self._done - first) * self._batch_size / seconds
+            pace["input_wait_share"] = waited / seconds
         return {
             "loss": self._loss_sum / steps,
             "learning_rate": float(tf.convert_to_tensor(self._optimizer.learning_rate)),
             "gradient_norm": self._norm_sum / steps,
             "weight_norm": float(tf.linalg.global_norm([one.value for one in self._model.trainable_variables])),
-            "records_per_second": (self._done - first) * self._batch_size / seconds,
-            "input_wait_share": waited / seconds,
+            **pace,
             **memory_scalars(),
         }
 

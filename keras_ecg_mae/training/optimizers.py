@@ -18,27 +18,35 @@ def scaled_rate(base_learning_rate: float, batch_size: int) -> float:
     return base_learning_rate * batch_size / RECORDS_OF_BASE_RATE
 
 
+@keras.saving.register_keras_serializable(package="keras_ecg_mae")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0, then half a cosine to 0, per step.
+    """Linear warm-up from 0, then half a cosine to the smallest rate, per step.
 
-    Step s of the warm-up has the rate `peak * s / warmup_steps`; the cosine begins at the peak and would reach 0 at
-    step `total_steps`.
+    Step s of the warm-up has the rate `peak * s / warmup_steps`; the cosine begins at the peak and would reach
+    `smallest` at step `total_steps`.
     """
 
-    def __init__(self, peak: float, warmup_steps: int, total_steps: int):
-        self.peak, self.warmup_steps, self.total_steps = peak, warmup_steps, total_steps
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int, smallest: float = 0.0):
+        self.peak, self.warmup_steps, self.total_steps, self.smallest = peak, warmup_steps, total_steps, smallest
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
         rising = step / max(self.warmup_steps, 1)
         progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
         falling = 0.5 * (1 + ops.cos(math.pi * ops.clip(progress, 0, 1)))
-        return self.peak * ops.where(step < self.warmup_steps, rising, falling)
+        falling = self.smallest + (self.peak - self.smallest) * falling
+        return ops.where(step < self.warmup_steps, self.peak * rising, falling)
 
     def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
+        return {
+            "peak": self.peak,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+            "smallest": self.smallest,
+        }
 
 
+@keras.saving.register_keras_serializable(package="keras_ecg_mae")
 class AdamW(keras.optimizers.Adam):
     """AdamW as Loshchilov and Hutter 2019 (algorithm 2) write it, each weight by its own rule.
 
@@ -47,14 +55,27 @@ class AdamW(keras.optimizers.Adam):
     rule says whether it decays and scales its learning rate and its decay alike.
 
     Args:
-        rules: one a weight, in the order in which the optimizer is built on them: `weight_rules.weight_rules`.
+        rules: one a weight, in the order in which the optimizer is built on them: `weight_rules.weight_rules`. A saved
+            optimizer has them as pairs of numbers.
     """
 
     def __init__(
-        self, learning_rate: Any, rules: Sequence[WeightRule], *, weight_decay: float, beta_1: float, beta_2: float
+        self,
+        learning_rate: Any,
+        rules: Sequence[WeightRule | tuple[bool, float]],
+        *,
+        weight_decay: float,
+        beta_1: float,
+        beta_2: float,
+        name: str = "adamw",
     ):
-        super().__init__(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=EPSILON)
-        self.rules, self.decay = rules, weight_decay
+        super().__init__(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=EPSILON, name=name)
+        self.rules = [rule if isinstance(rule, WeightRule) else WeightRule(*rule) for rule in rules]
+        self.decay = weight_decay
+
+    def get_config(self) -> dict[str, Any]:
+        config = {name: super(AdamW, self).get_config()[name] for name in ("name", "learning_rate", "beta_1", "beta_2")}
+        return {**config, "weight_decay": self.decay, "rules": [(rule.decays, rule.rate_scale) for rule in self.rules]}
 
     def build(self, variables: list[keras.Variable]) -> None:
         if len(variables) != len(self.rules):

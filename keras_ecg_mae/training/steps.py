@@ -1,6 +1,7 @@
 """One optimizer step on every replica, and several of them in one call of a compiled function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -39,7 +40,6 @@ def compiled_steps(
 
     # Of more than two summands, TensorFlow adds first whichever buffer happens to be free, so that one step from the
     # same weights has several results. Summed in pairs it has one, if the pairs are not put together again.
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     in_pairs = tf.AggregationMethod.EXPERIMENTAL_TREE
 
     def loss_and_gradients(batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -91,7 +91,22 @@ def compiled_steps(
             norms = norms.write(step, strategy.experimental_local_results(replica_norms)[0])
         return {"losses": step_losses.stack(), "gradient_norms": norms.stack(), "input_wait_s": waited}
 
-    return run_steps
+    def run_without_regrouping(batches: Any, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        with _sums_stay_in_pairs():
+            return run_steps(batches, count)
+
+    return run_without_regrouping
+
+
+@contextmanager
+def _sums_stay_in_pairs() -> Iterator[None]:
+    """TensorFlow reads its graph optimizer's options, which are the whole process's, at each call of a function."""
+    before = tf.config.optimizer.get_experimental_options().get("arithmetic_optimization", True)
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": before})
 
 
 def _now() -> tf.Tensor:

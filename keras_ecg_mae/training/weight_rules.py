@@ -18,7 +18,7 @@ class WeightRule:
     """One weight's rule.
 
     Attributes:
-        decays: whether weight decay is for it: for weights of more than one dimension, the tokens included.
+        decays: whether weight decay is for it: for weights of more than one dimension, pretraining's tokens included.
         rate_scale: what the learning rate, and with it the decoupled decay, is multiplied by.
     """
 
@@ -29,8 +29,8 @@ class WeightRule:
 def weight_rules(model: MaskedAutoencoder | Classifier, layer_decay: float = 1.0) -> list[WeightRule]:
     """A rule for every trainable weight, in the order of `model.trainable_variables`.
 
-    Decay is that of He et al. 2022, table 8 (no decay of biases and norms). `layer_decay` is the layer-wise one of
-    their table 9 (Clark et al. 2020; Bao et al. 2022): of `depth` blocks, the classifier's norm and head learn at the
+    Decay is that of He et al. 2022: none of biases and norms, and in fine-tuning none of the class token either.
+    `layer_decay` is the layer-wise one of their table 9 (Clark et al. 2020; Bao et al. 2022): of `depth` blocks, the classifier's norm and head learn at the
     full rate, block i, counted from 0, at `layer_decay ** (depth - i)`, and patch embedding and class token at
     `layer_decay ** (depth + 1)`.
 
@@ -40,8 +40,11 @@ def weight_rules(model: MaskedAutoencoder | Classifier, layer_decay: float = 1.0
     """
     parts = _classifier(model) if isinstance(model, Classifier) else _autoencoder(model)
     depth = model.encoder.depth
+    tokens_decay = isinstance(model, MaskedAutoencoder)
     rules = {
-        id(weight): WeightRule(decays, layer_decay ** (depth + 1 - level))
+        id(weight): WeightRule(
+            decays and (tokens_decay or not isinstance(layer, LearntToken)), layer_decay ** (depth + 1 - level)
+        )
         for level, layer in parts
         for weight, decays in _weights(layer)
     }

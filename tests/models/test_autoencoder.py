@@ -14,6 +14,7 @@ from keras_ecg_mae.models.autoencoder import (
     reconstruction_loss,
 )
 from keras_ecg_mae.models.build import ARCHITECTURES, Architecture, Transformer, build_autoencoder
+from keras_ecg_mae.models.decoder import Decoder
 
 SMALL = Architecture(Transformer(16, 2, 2), Transformer(8, 1, 2))
 GENERATOR = np.random.default_rng(0)
@@ -150,6 +151,13 @@ def test_bfloat16_keeps_masks_targets_and_predictions_in_float32() -> None:
     assert output["latent"].dtype.name == "bfloat16"
     assert output["prediction"].dtype.name == output["target"].dtype.name == "float32"
     assert np.array_equal(np.asarray(output["mask"]), np.asarray(small()(ECG, NOISE)["mask"]))
+
+
+def test_each_part_is_built_that_is_not() -> None:
+    encoder = small().encoder
+    model = MaskedAutoencoder(encoder, Decoder(8, 1, 2))
+    assert len(model.decoder.weights) == len(small().decoder.weights)
+    assert len(model.trainable_variables) == len(small().trainable_variables)
 
 
 def test_one_batch_can_be_learnt() -> None:

@@ -38,6 +38,15 @@ def test_scale_and_offset_of_a_recording_do_not_matter() -> None:
     assert np.allclose(np.asarray(model(ECG)), np.asarray(model(ECG * 2 + 0.5)), atol=1e-4)
 
 
+def test_the_head_starts_near_zero() -> None:
+    for deviation in (0.01, 2e-5):
+        model = build_classifier(
+            Transformer(64, 1, 2), normalization="record", pooling="mean", head_deviation=deviation
+        )
+        assert np.std(np.asarray(model.head.kernel)) == pytest.approx(deviation, rel=0.35)
+        assert Classifier.from_config(model.get_config()).head_deviation == deviation
+
+
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])
 def test_the_pretrained_encoder_is_taken_whole(pooling: str) -> None:
     keras.utils.set_random_seed(1)

@@ -51,6 +51,29 @@ def test_steps_are_those_of_loshchilov_and_hutter(monkeypatch: pytest.MonkeyPatc
         assert np.allclose(np.asarray(variable), state["x"], atol=1e-6)
 
 
+def test_the_cosine_falls_to_the_smallest_rate() -> None:
+    rate = WarmupCosine(peak=1e-3, warmup_steps=2, total_steps=10, smallest=1e-4)
+    received = [float(rate(step)) for step in (0, 1, 2, 6, 10, 11)]
+    assert received == pytest.approx([0.0, 5e-4, 1e-3, 5.5e-4, 1e-4, 1e-4])
+
+
+def test_an_optimizer_is_read_back_as_it_was_written() -> None:
+    rules = [WeightRule(decays=True, rate_scale=0.5), WeightRule(decays=False)]
+    schedule = WarmupCosine(1e-3, 2, 10, 1e-6)
+    optimizer = AdamW(schedule, rules, weight_decay=0.1, beta_1=0.9, beta_2=0.95)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert isinstance(copy, AdamW)
+    assert (copy.rules, copy.get_config()) == (rules, optimizer.get_config())
+    variables = [keras.Variable([2.0]), keras.Variable([2.0])]
+    copy.build(variables)
+    for _ in range(3):
+        copy.apply([keras.ops.convert_to_tensor([1.0])] * 2, variables)
+    expected = 2.0
+    for step in range(3):  # equal gradients: Adam's step is the rate
+        expected -= float(schedule(step))
+    assert float(variables[1].value[0]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_another_number_of_weights_than_rules_is_refused() -> None:
     optimizer = AdamW(1e-2, [WeightRule(decays=True)], weight_decay=0.1, beta_1=0.9, beta_2=0.95)
     with pytest.raises(ValueError, match=r"Expected 1 weights, one a rule. Received 2"):

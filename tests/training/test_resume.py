@@ -130,6 +130,31 @@ def test_a_preempted_training_saves_and_goes_on(
     assert_same(tmp_path / "whole" / "autoencoder.keras", tmp_path / "preempted" / "autoencoder.keras")
 
 
+def test_a_training_preempted_at_the_end_of_an_epoch_leaves_its_validation_for_later(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
+) -> None:
+    training = replace(tiny_config.training, checkpoint_minutes=1000)
+    pretraining = replace(tiny_config.pretraining, validation_epochs=1)
+    config = replace(tiny_config, training=training, pretraining=pretraining)
+    pretrain(config, simulated, tmp_path / "whole")
+    steps = simulated.count("train") // 8
+    for epoch in (0, 1):
+        folder = tmp_path / f"after_{epoch}"
+        # Calls of one step alone, so that their number is the step's.
+        loop.MOST_STEPS_PER_CALL = 1
+        at_calls({(epoch + 1) * steps - 1}, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        loop.MOST_STEPS_PER_CALL = 1
+        with pytest.raises(PreemptedError, match=rf"at step {(epoch + 1) * steps};"):
+            pretrain(config, simulated, folder)
+        assert len(MetricsLog(folder, 1000).rows) == epoch
+        pretrain(config, simulated, folder)
+        assert_same(tmp_path / "whole" / "autoencoder.keras", folder / "autoencoder.keras")
+        for column in ("loss", "learning_rate", "gradient_norm", "weight_norm", "validation_error"):
+            assert losses(folder, column) == losses(tmp_path / "whole", column)
+        (best,) = {path.name for path in (folder / "best").iterdir()} - {"00000.weights.h5"} or {"00000.weights.h5"}
+        assert (tmp_path / "whole" / "best" / best).is_file()
+
+
 def damage(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)

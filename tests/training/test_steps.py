@@ -74,6 +74,20 @@ def test_gradients_are_the_same_when_blocks_are_computed_again(make: Any, settin
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6 * np.abs(one).max())
 
 
+def test_the_process_keeps_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = keras.Sequential([keras.Input((12, 5000)), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)])
+    before, during = tf.config.optimizer.get_experimental_options(), []
+
+    def losses(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        during.append(tf.config.optimizer.get_experimental_options()["arithmetic_optimization"])
+        return tf.square(model(batch["ecg"])[:, 0])
+
+    moments(model, losses, 1)
+    assert during == [False]  # while the steps are compiled and run, so that they give the same bits every time
+    after = tf.config.optimizer.get_experimental_options()
+    assert after == {**before, "arithmetic_optimization": before.get("arithmetic_optimization", True)}
+
+
 def test_computing_again_is_no_part_of_the_model() -> None:
     model, _ = autoencoder()
     model.encoder.rematerialize = True

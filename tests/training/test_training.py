@@ -17,6 +17,7 @@ from keras_ecg_mae.errors import ConfigError, DatasetError, RunError
 from keras_ecg_mae.training.checkpoints import Checkpoints
 from keras_ecg_mae.training.distribution import check_batch
 from keras_ecg_mae.training.finetune import check_labels, finetune
+from keras_ecg_mae.training.optimizers import AdamW
 from keras_ecg_mae.training.pretrain import pretrain
 
 
@@ -139,13 +140,19 @@ def test_keras_callbacks_see_the_training_and_may_end_it(
             assert self.model.optimizer.iterations == self.params["steps"]
             self.model.stop_training = True
 
-    pretrain(tiny_config, simulated, tmp_path, [Ends(), keras.callbacks.CSVLogger(str(tmp_path / "keras.csv"))])
+    whole = keras.callbacks.ModelCheckpoint(tmp_path / "whole.keras")
+    csv_logger = keras.callbacks.CSVLogger(str(tmp_path / "keras.csv"))
+    pretrain(tiny_config, simulated, tmp_path, [Ends(), csv_logger, whole])
     assert [epoch for epoch, _ in seen] == [0]
     table = rows(tmp_path / "metrics.csv")
     assert len(table) == 1
     with (tmp_path / "keras.csv").open(newline="") as file:
         assert [float(row["loss"]) for row in csv.DictReader(file)] == pytest.approx([table[0]["loss"]])
-    assert not hasattr(keras.models.load_model(tmp_path / "autoencoder.keras", compile=False), "optimizer")
+    optimizer = keras.models.load_model(tmp_path / "whole.keras").optimizer
+    assert isinstance(optimizer, AdamW)
+    assert optimizer.iterations == simulated.count("train") // 8
+    assert any(np.any(np.asarray(momentum) != 0) for momentum in optimizer.variables[2:])
+    assert not keras.models.load_model(tmp_path / "autoencoder.keras").compiled
 
 
 def test_what_is_watched(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:

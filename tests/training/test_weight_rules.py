@@ -24,12 +24,12 @@ def classifier(transformer: Transformer = NARROW_LARGE) -> Classifier:
 
 
 def oracle(path: str, dimensions: int, depth: int, layer_decay: float) -> tuple[bool, float]:
-    """He et al. 2022, by the names of the weights: decay, and share of the learning rate."""
+    """He et al. 2022, fine-tuning, by the names of the weights: decay, and share of the learning rate."""
     if block := re.search(r"/block_(\d+)/", path):
         level = int(block[1]) + 1
     else:
         level = 0 if re.search(r"/(patch_embedding|class_token)/", path) else depth + 1
-    return dimensions > 1, layer_decay ** (depth + 1 - level)
+    return dimensions > 1 and "class_token" not in path, layer_decay ** (depth + 1 - level)
 
 
 @pytest.mark.slow
