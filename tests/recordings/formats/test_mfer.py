@@ -206,6 +206,8 @@ def test_other_channels_are_left_out(tmp_path: Path) -> None:
     own = [b""] * 8 + [tlv(0x0C, scaled(1, 0, 1, "little"))]  # blood pressure in mmHg
     recording = open_recording(written(tmp_path, mfer(digital, (*LEADS, 143), channel_further=own)))
     assert recording.leads == LEADS
+    own[0] = tlv(0x08, bytes([31]))  # a pulse wave
+    assert open_recording(written(tmp_path, mfer(digital, (*LEADS, 143), channel_further=own))).leads == LEADS[1:]
     assert refusal(written(tmp_path, mfer(leads=range(4160, 4168)))).code == "leads"
 
 
