@@ -1,11 +1,11 @@
 """MFER (ISO 22077; MFER part 1 and, for the standard 12-lead ECG, part 3-1): definitions of a tag, a length, a value.
 
-The definition `WAVEFORM` holds samples as the definitions before it say: a number of sequences, each of a block of
-samples of one channel after the other. Tags that are not named here are passed over; among them are those of a
-patient's name, id and age.
+The definition `WAVEFORM` holds the samples, laid out as the definitions before it say: some sequences, in each of them
+a block of samples of every channel. Tags that have no name here are passed over. Among them are those of a patient's
+name, id and age.
 
-Compressed samples are refused. So is an offset, since whether one is to be added or subtracted is not settled. Averaged
-beats, spectra and trends that stand beside a rhythm are left out.
+Compressed samples are refused. An offset is refused too, since it is not settled whether to add or subtract it.
+Averaged beats, spectra and trends are left out where they stand beside a rhythm.
 """
 
 from collections.abc import Iterator
@@ -107,8 +107,8 @@ def read_mfer(source: Source) -> Recording:
     stored = split_channels(source, frame)
     leads, rates_hz, rows = [], [], []
     for channel, samples in zip(frame.channels, stored, strict=True):
-        lead = LEAD_CODES.get(channel[LEAD].code()) if LEAD in channel else None
-        if lead is not None:
+        lead = LEAD_CODES.get(channel.get(LEAD, ZERO).code())
+        if lead is not None and channel.get(KIND, ZERO).code() in RHYTHMS:
             leads.append(lead)
             rates_hz.append(sampling_rate_hz(source, lead, channel))
             rows.append(millivolts(source, lead, channel, samples))

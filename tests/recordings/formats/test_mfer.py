@@ -14,6 +14,7 @@ from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.formats.lead_codes import LEAD_CODES
 from keras_ecg_mae.recordings.open import open_recording
+from tests.recordings.conftest import refusal, written
 
 CODES = {lead: code for code, lead in LEAD_CODES.items()}
 LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -71,19 +72,6 @@ def mfer(
     return content + tlv(0x1E, stored.astype(dtype).tobytes()) * waves
 
 
-def saved(folder: Path, content: bytes) -> Path:
-    path = folder / "ecg.mwf"
-    path.write_bytes(content)
-    return path
-
-
-def refused(folder: Path, content: bytes) -> RecordingError:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(saved(folder, content))
-    assert "uokka" not in str(caught.value)
-    return caught.value
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -121,7 +109,7 @@ def test_what_the_real_files_conform_to(shared: Path) -> None:
 @pytest.mark.parametrize("block", [300, 100, 1])
 @pytest.mark.parametrize("preamble", [True, False])
 def test_layouts(tmp_path: Path, order: Order, block: int, preamble: bool) -> None:
-    recording = open_recording(saved(tmp_path, mfer(order=order, block=block, preamble=preamble)))
+    recording = open_recording(written(tmp_path, mfer(order=order, block=block, preamble=preamble)))
     assert recording.leads == LEADS
     assert recording.sampling_rate_hz == 500
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 1.25e-3, rtol=1e-12)
@@ -154,21 +142,21 @@ def test_any_samples_come_back(
     content = mfer(
         np.array(rows), list(CODES)[:channels], order, block, None, data_type, sensitivity=(0, -3, 1), sequences=said
     )
-    np.testing.assert_array_equal(open_recording(saved(tmp_path, content)).ecg_mv, rows)
+    np.testing.assert_array_equal(open_recording(written(tmp_path, content)).ecg_mv, rows)
 
 
 @pytest.mark.parametrize(
     ("interval", "rate_hz"), [((1, -6, 2000), 500), ((1, -3, 8), 125), ((0, 0, 500), 500), ((0, 2, 10), 1000)]
 )
 def test_rates(tmp_path: Path, interval: tuple[int, int, int], rate_hz: float) -> None:
-    assert open_recording(saved(tmp_path, mfer(interval=interval))).sampling_rate_hz == rate_hz
+    assert open_recording(written(tmp_path, mfer(interval=interval))).sampling_rate_hz == rate_hz
 
 
 @pytest.mark.parametrize(
     ("sensitivity", "unit_mv"), [((0, -6, 5), 5e-3), ((0, -3, 1), 1), ((0, 0, 1), 1e3), ((0, -9, 4880), 4.88e-3)]
 )
 def test_units(tmp_path: Path, sensitivity: tuple[int, int, int], unit_mv: float) -> None:
-    recording = open_recording(saved(tmp_path, mfer(sensitivity=sensitivity)))
+    recording = open_recording(written(tmp_path, mfer(sensitivity=sensitivity)))
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * unit_mv, rtol=1e-12)
 
 
@@ -176,13 +164,13 @@ def test_what_a_channel_says_comes_first(tmp_path: Path) -> None:
     own = [b""] * 8
     own[3] = tlv(0x0C, scaled(0, -6, 5, "big")) + tlv(0x0B, scaled(0, 0, 500, "big"))
     expected = DIGITAL * np.where(np.arange(8) == 3, 5e-3, 1.25e-3)[:, None]
-    recording = open_recording(saved(tmp_path, mfer(order="big", channel_further=own)))
+    recording = open_recording(written(tmp_path, mfer(order="big", channel_further=own)))
     np.testing.assert_allclose(recording.ecg_mv, expected, rtol=1e-12)
 
 
 def test_definitions_in_a_group_and_taken_back(tmp_path: Path) -> None:
     further = tlv(0x67, tlv(0x0C, scaled(0, -6, 5, "big")) + tlv(0x0A, b"\3")) + tlv(0x0A, b"")
-    recording = open_recording(saved(tmp_path, mfer(order="big", further=further)))
+    recording = open_recording(written(tmp_path, mfer(order="big", further=further)))
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
 
 
@@ -191,7 +179,7 @@ def test_definitions_of_a_channel_up_to_padding(tmp_path: Path) -> None:
         bytes([0x3F, number, 0x80]) + tlv(0x0C, scaled(0, -6, number + 1, "big")) + b"\0\0" for number in (0, 7)
     )
     further = own + tlv(0x0C, scaled(0, -6, 5, "big"))
-    recording = open_recording(saved(tmp_path, mfer(order="big", further=further)))
+    recording = open_recording(written(tmp_path, mfer(order="big", further=further)))
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * np.array([[1, *[5] * 6, 8]]).T * 1e-3, rtol=1e-12)
 
 
@@ -199,32 +187,34 @@ def test_definitions_that_change_nothing(tmp_path: Path) -> None:
     """MWF_OFF and MWF_CMP of 0 as Fukuda Denshi writes them, filters, notes, events, the end."""
     further = tlv(0x0D, b"\0") + tlv(0x0E, b"\0") + tlv(0x11, b"Drift") + tlv(0x16, NAME) + tlv(0x41, bytes(20))
     content = mfer(further=further) + b"\x80\0" + NAME
-    np.testing.assert_allclose(open_recording(saved(tmp_path, content)).ecg_mv, DIGITAL * 1.25e-3, rtol=1e-12)
+    np.testing.assert_allclose(open_recording(written(tmp_path, content)).ecg_mv, DIGITAL * 1.25e-3, rtol=1e-12)
 
 
 def test_no_data_is_no_number(tmp_path: Path) -> None:
     digital = DIGITAL.copy()
     digital[2, 5:9] = -32768
     digital[3, 1] = 0
-    ecg_mv = open_recording(saved(tmp_path, mfer(digital, further=tlv(0x12, b"\0\x80")))).ecg_mv
+    ecg_mv = open_recording(written(tmp_path, mfer(digital, further=tlv(0x12, b"\0\x80")))).ecg_mv
     assert np.isnan(ecg_mv[2, 5:9]).all()
     assert np.isnan(ecg_mv).sum() == 4
     for default in (b"", b"\0", b"\0\0"):
-        assert not np.isnan(open_recording(saved(tmp_path, mfer(digital, further=tlv(0x12, default)))).ecg_mv).any()
+        assert not np.isnan(open_recording(written(tmp_path, mfer(digital, further=tlv(0x12, default)))).ecg_mv).any()
 
 
 def test_other_channels_are_left_out(tmp_path: Path) -> None:
     digital = np.vstack([DIGITAL, DIGITAL[:1]])
     own = [b""] * 8 + [tlv(0x0C, scaled(1, 0, 1, "little"))]  # blood pressure in mmHg
-    recording = open_recording(saved(tmp_path, mfer(digital, (*LEADS, 143), channel_further=own)))
+    recording = open_recording(written(tmp_path, mfer(digital, (*LEADS, 143), channel_further=own)))
     assert recording.leads == LEADS
-    assert refused(tmp_path, mfer(leads=range(4160, 4168))).code == "leads"
+    own[0] = tlv(0x08, bytes([31]))  # a pulse wave
+    assert open_recording(written(tmp_path, mfer(digital, (*LEADS, 143), channel_further=own))).leads == LEADS[1:]
+    assert refusal(written(tmp_path, mfer(leads=range(4160, 4168)))).code == "leads"
 
 
 def test_averaged_beats_are_left_out(tmp_path: Path) -> None:
     beat = mfer(DIGITAL[:, :100] + 7, kind=9, preamble=False)
     for content in (mfer() + beat, mfer(DIGITAL[:, :100] + 7, kind=9) + mfer(preamble=False)):
-        assert open_recording(saved(tmp_path, content)).ecg_mv.shape == DIGITAL.shape
+        assert open_recording(written(tmp_path, content)).ecg_mv.shape == DIGITAL.shape
 
 
 @pytest.mark.parametrize(
@@ -252,18 +242,18 @@ def test_averaged_beats_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_decoded(tmp_path: Path, content: bytes, code: str, element: str) -> None:
-    error = refused(tmp_path, content)
+    error = refusal(written(tmp_path, content))
     assert (error.code, element in error.detail) == (code, True), error.detail
 
 
 def test_text_and_zeros_are_not_mfer(tmp_path: Path) -> None:
     for content in (b"I,II,V1\n" * 600, bytes(6000), b"@ MF", b"\x05\x7f" + bytes(200)):
-        assert refused(tmp_path, content).code != "truncated"
+        assert refusal(written(tmp_path, content)).code != "truncated"
 
 
 def test_cut_anywhere(tmp_path: Path) -> None:
     content = mfer(DIGITAL[:, :20])
-    assert {refused(tmp_path, content[:size]).code for size in range(6, len(content))} == {"truncated"}
+    assert {refusal(written(tmp_path, content[:size])).code for size in range(6, len(content))} == {"truncated"}
 
 
 def test_damaged(tmp_path: Path, survives: Callable[..., tuple[int, int]]) -> None:

@@ -15,6 +15,7 @@ from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.formats.lead_codes import LEAD_CODES
 from keras_ecg_mae.recordings.open import open_recording
+from tests.recordings.conftest import refusal, written
 
 CODES = {lead: code for code, lead in LEAD_CODES.items()}
 LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -87,19 +88,6 @@ def pack(values: np.ndarray, bits: Bits | None) -> bytes:
     return int("1" + text, 2).to_bytes(len(text) // 8 + 1, "big")[1:]
 
 
-def saved(folder: Path, content: bytes) -> Path:
-    path = folder / "ecg.scp"
-    path.write_bytes(content)
-    return path
-
-
-def refused(folder: Path, content: bytes) -> RecordingError:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(saved(folder, content))
-    assert "uokka" not in str(caught.value)
-    return caught.value
-
-
 @pytest.mark.parametrize(
     "name", ["ecgtoolkit_example.scp", "welch_allyn_mdw14_a.scp", "welch_allyn_mdw14_paediatric.scp"]
 )
@@ -131,7 +119,7 @@ def test_what_the_real_files_conform_to(shared: Path) -> None:
 @pytest.mark.parametrize("differences", [0, 1, 2])
 @pytest.mark.parametrize("bits", [default_bits, None])
 def test_encodings(tmp_path: Path, differences: int, bits: Bits | None) -> None:
-    recording = open_recording(saved(tmp_path, record(bodies(differences=differences, bits=bits))))
+    recording = open_recording(written(tmp_path, record(bodies(differences=differences, bits=bits))))
     assert recording.leads == LEADS
     assert recording.sampling_rate_hz == 500
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
@@ -150,7 +138,7 @@ def test_encodings(tmp_path: Path, differences: int, bits: Bits | None) -> None:
 def test_any_samples_come_back(tmp_path: Path, rows: list[list[int]], differences: int, bits: Bits | None) -> None:
     digital = np.array(rows)
     made = bodies(digital, LEADS[: len(rows)], differences, bits, nanovolts=1000)
-    np.testing.assert_array_equal(open_recording(saved(tmp_path, record(made))).ecg_mv, digital / 1000)
+    np.testing.assert_array_equal(open_recording(written(tmp_path, record(made))).ecg_mv, digital / 1000)
 
 
 def test_tables_of_a_file_s_own(tmp_path: Path) -> None:
@@ -164,27 +152,27 @@ def test_tables_of_a_file_s_own(tmp_path: Path) -> None:
     coded = {-2: "0" + "11111110", 7: "10" + "1", -5: "001", 3: "01" + "0" + "00000011", 99: "10" + "000" + "1111"}
     samples = np.array([list(coded)])
     made = bodies(samples, ["II"], 0, coded.__getitem__, tables, nanovolts=1000)
-    np.testing.assert_array_equal(open_recording(saved(tmp_path, record(made))).ecg_mv, samples / 1000)
+    np.testing.assert_array_equal(open_recording(written(tmp_path, record(made))).ecg_mv, samples / 1000)
 
 
 def test_leads_by_their_codes(tmp_path: Path) -> None:
     made = bodies(leads=("aVF", "V3R", "III", "V9", "I", "-aVR", "X", "V6"))
     listed = bytearray(made[3])
     listed[2 + 8] = 32  # a lead that calibrates
-    recording = open_recording(saved(tmp_path, record(made | {3: bytes(listed)})))
+    recording = open_recording(written(tmp_path, record(made | {3: bytes(listed)})))
     assert recording.leads == ("signal 1", "V3R", "III", "V9", "I", "-aVR", "X", "V6")
 
 
 def test_samples_counted_from_0_to_their_number(tmp_path: Path) -> None:
-    assert open_recording(saved(tmp_path, record(bodies(first=0)))).ecg_mv.shape == DIGITAL.shape
+    assert open_recording(written(tmp_path, record(bodies(first=0)))).ecg_mv.shape == DIGITAL.shape
 
 
 def test_scale_and_rate(tmp_path: Path) -> None:
-    recording = open_recording(saved(tmp_path, record(bodies(nanovolts=3750, interval_us=1667))))
+    recording = open_recording(written(tmp_path, record(bodies(nanovolts=3750, interval_us=1667))))
     assert recording.sampling_rate_hz == 1e6 / 1667
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 3.75e-3, rtol=1e-12)
-    assert refused(tmp_path, record(bodies(nanovolts=0))).code == "unit"
-    assert refused(tmp_path, record(bodies(interval_us=0))).code == "sampling_rate"
+    assert refusal(written(tmp_path, record(bodies(nanovolts=0)))).code == "unit"
+    assert refusal(written(tmp_path, record(bodies(interval_us=0)))).code == "sampling_rate"
 
 
 @pytest.mark.parametrize("number", [0, 2, 3, 6])
@@ -193,7 +181,7 @@ def test_a_checksum_of_a_section_that_is_read(tmp_path: Path, number: int) -> No
     content = bytearray(record(made))
     place = content.rindex(made[number]) if number else 6 + 16 + 100
     content[place + 1] ^= 4
-    error = refused(tmp_path, bytes(content))
+    error = refusal(written(tmp_path, bytes(content)))
     assert error.code == "malformed"
     assert f"section {number} " in error.detail
 
@@ -201,7 +189,7 @@ def test_a_checksum_of_a_section_that_is_read(tmp_path: Path, number: int) -> No
 def test_damage_elsewhere_costs_nothing(tmp_path: Path) -> None:
     """As an anonymizer leaves a record that overwrites the name and no checksum."""
     content = record(bodies()).replace(NAME, b"X" * len(NAME))
-    np.testing.assert_allclose(open_recording(saved(tmp_path, content)).ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
+    np.testing.assert_allclose(open_recording(written(tmp_path, content)).ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +203,14 @@ def test_damage_elsewhere_costs_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_decoded(tmp_path: Path, change: dict[str, int], code: str, element: str) -> None:
-    error = refused(tmp_path, record(bodies(**change)))  # type: ignore[arg-type]
+    error = refusal(written(tmp_path, record(bodies(**change))))  # type: ignore[arg-type]
     assert error.code == code
     assert element in error.detail
 
 
 def test_sections_that_are_not_there(tmp_path: Path) -> None:
     for number in (3, 6):
-        error = refused(tmp_path, record({key: body for key, body in bodies().items() if key != number}))
+        error = refusal(written(tmp_path, record({key: body for key, body in bodies().items() if key != number})))
         assert error.code == "malformed"
         assert f"section {number}." in error.detail
 
@@ -230,13 +218,13 @@ def test_sections_that_are_not_there(tmp_path: Path) -> None:
 def test_leads_that_were_not_recorded_together(tmp_path: Path) -> None:
     made = bodies()
     listed = made[3][:2] + struct.pack("<IIB", 301, 600, 1) + made[3][11:]
-    assert refused(tmp_path, record(made | {3: listed})).code == "unknown_format"
+    assert refusal(written(tmp_path, record(made | {3: listed}))).code == "unknown_format"
 
 
 def test_fewer_samples_than_leads_say(tmp_path: Path) -> None:
     made = bodies()
     rhythm = made[6][:-20]
-    error = refused(tmp_path, record(made | {6: rhythm}))
+    error = refusal(written(tmp_path, record(made | {6: rhythm})))
     assert error.code == "malformed"
     assert "V6" in error.detail
 
@@ -244,6 +232,23 @@ def test_fewer_samples_than_leads_say(tmp_path: Path) -> None:
 def test_cut_anywhere(tmp_path: Path) -> None:
     content = record(bodies(DIGITAL[:, :40]))
     rhythm = content.rindex(section(6, bodies(DIGITAL[:, :40])[6]))
-    codes = {refused(tmp_path, content[:size]).code for size in range(rhythm + 20)}
+    codes = {refusal(written(tmp_path, content[:size])).code for size in range(rhythm + 20)}
     assert codes <= {"unknown_format", "truncated", "malformed"}
-    assert refused(tmp_path, content[: rhythm + 20]).code == "truncated"
+    assert refusal(written(tmp_path, content[: rhythm + 20])).code == "truncated"
+
+
+def test_damaged_within_sections_whose_checksums_fit(tmp_path: Path, survives: Callable[..., tuple[int, int]]) -> None:
+    whole = bodies(DIGITAL[:, :60])
+    for number in (0, 2, 3, 6):
+
+        def read(path: str, number: int = number) -> object:
+            content = record(whole)
+            if number:
+                content = record(whole | {number: Path(path).read_bytes()})
+            else:
+                body = Path(path).read_bytes()
+                content = content[:6] + section(0, body) + content[6 + 16 + 120 :]
+            return open_recording(written(tmp_path, content))
+
+        body = whole[number] if number else record(whole)[22 : 22 + 120]
+        assert min(survives(read, body, "section", 300)) > 0
