@@ -103,7 +103,7 @@ def test_two_tables(read: Tables) -> None:
     np.testing.assert_array_equal(table.rows["lvef"], [37.5, 60, 55, np.nan, np.nan, np.nan])
     np.testing.assert_array_equal(table.rows["label"], [1, 0, 0, np.nan, np.nan, np.nan])
     assert list(table.rows.columns) == [
-        *("row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex"),
+        *("row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex", "split"),
     ]
     assert table.summary["pairing"] == {
         "window_days": 30,
