@@ -35,12 +35,39 @@ def main(config: Config, arguments: list[str]) -> int:
         cohort.require("recordings", "labels", "output")
         described = prepare(cohort, config.signal, config.quality, arguments)
         lines = [f"Dataset {cohort.output}", *_counts(described)]
-    lines += [f"Left out {count:,}: {REASONS[code]} ({code})." for code, count in described.rejected.items()]
-    if described.rejected:
-        lines.append(f"Each with its reason: {cohort.output}/rejected.csv")
     lines.append(f"Who is in it: {cohort.output}/cohort.html")
+    lines += _losses(described, cohort.output)
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _losses(cohort: "CohortDescription", output: str) -> list[str]:
+    """How many recordings, labels and other values of the table are not in the dataset, and why."""
+    from keras_ecg_mae.dataset.table_problems import LEFT_OUT, TABLE_PROBLEMS
+
+    lines = [f"Left out {count:,}: {REASONS[code]} ({code})." for code, count in cohort.rejected.items()]
+    if cohort.rejected:
+        lines.append(f"Each with its reason: {output}/rejected.csv")
+    if not_chosen := cohort.table.get("not_chosen", 0):
+        lines.append(f"Left out {not_chosen:,}: another ECG of the patient was taken (--ecgs_per_patient).")
+    problems = [problem for problem in cohort.table.get("problems", ()) if problem["consequence"] != LEFT_OUT]
+    for problem in problems:
+        column = f', column "{problem["column"]}"' if problem["column"] else ""
+        lines.append(
+            f"{problem['rows']:,} rows of --{problem['table']}{column}: {problem['consequence']}. {problem['problem']}"
+        )
+    if problems:
+        lines.append(f"Each with its row: {output}/{TABLE_PROBLEMS}")
+    if pairing := cohort.table.get("pairing"):
+        lines += [
+            f"{pairing['paired']:,} of {pairing['ecgs']:,} ECGs have an echocardiogram within "
+            f"{pairing['window_days']:,} days (--echo_window_days).",
+            f"Of the others, {pairing['without_date']:,} have no date, {pairing['without_echo']:,} none of their "
+            f"patient's, {pairing['outside_window']:,} none that near.",
+        ]
+    if cohort.label_name and (unlabelled := cohort.count(labelled=False)):
+        lines.append(f"{unlabelled:,} of {cohort.count():,} recordings have no label.")
+    return lines
 
 
 def _counts(cohort: "CohortDescription") -> list[str]:

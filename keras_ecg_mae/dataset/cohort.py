@@ -17,7 +17,7 @@ from keras_ecg_mae.dataset.given_split import leave_out_second_splits, read_give
 from keras_ecg_mae.dataset.patient_ids import read_patient_ids
 from keras_ecg_mae.dataset.repeated_rows import choose_one, list_contradictions, reject_repeated
 from keras_ecg_mae.dataset.table_cells import OLDEST, read_age, read_sex
-from keras_ecg_mae.dataset.table_columns import TableColumns
+from keras_ecg_mae.dataset.table_columns import TableColumns, is_empty
 from keras_ecg_mae.dataset.table_file import TableFile, read_table_file
 from keras_ecg_mae.dataset.table_problems import TableProblems
 from keras_ecg_mae.errors import ConfigError, DatasetError
@@ -91,6 +91,7 @@ def read_table(cohort: Cohort) -> Table:
         split = read_given_split(cohort, columns, institution)
         columns.drop(columns.cells.index.difference(split.index))
         _expect_any(cohort, file, columns.cells, problems)
+    columns.institution = institution
     rows, labels = _rows(cohort, columns, institution[split.index], split)
     rows = rows.drop(reject_repeated(rows, problems, columns.name("path_column"), columns.name("record_id_column")))
     list_contradictions(rows, problems, {name: columns.name(f"{name}_column") for name in ("sex", "age", "birth_date")})
@@ -126,10 +127,16 @@ def _leave_out_unnamed(columns: TableColumns) -> None:
     problem = f"Expected at most {len(columns.file.header)} cells, as in the header. Received more."
     columns.problems.reject("", long_rows, "table_row", problem)
     columns.drop(long_rows)
-    path = columns.required("path_column")
+    name = columns.name("path_column")
+    # Windows divides folders by backslashes.
+    path = columns.required("path_column").str.replace("\\", "/", regex=False)
+    columns.cells = columns.cells.assign(**{name: path})
     unnamed = path.index[(path == "") | path.str.contains("\0", regex=False)]
-    columns.problems.reject(columns.name("path_column"), unnamed, "table_row", "Expected a path. Received none.")
-    columns.drop(unnamed)
+    columns.problems.reject(name, unnamed, "table_row", "Expected a path. Received none.")
+    absolute = path.index[path.str.contains("^(?:[A-Za-z]:/|//)")]
+    problem = "Expected a path relative to --recordings. Received one that begins with a drive or a server."
+    columns.problems.reject(name, absolute, "outside_root", problem)
+    columns.drop(unnamed.union(absolute))
 
 
 def _institutions(cohort: Cohort, columns: TableColumns) -> pd.Series:
@@ -143,7 +150,8 @@ def _institutions(cohort: Cohort, columns: TableColumns) -> pd.Series:
         names = pd.Series(ONLY_INSTITUTION, columns.cells.index)
     else:
         names = text.map(lambda name: unicodedata.normalize("NFC", name))
-        usable = {name for name in names.unique() if _FOLDER_NAME.fullmatch(name) and name not in _RESERVED_NAMES}
+        said = set(names[~is_empty(names)])
+        usable = {name for name in said if _FOLDER_NAME.fullmatch(name) and name not in _RESERVED_NAMES}
         where = f'{cohort.labels}, column "{cohort.institution_column}" (--{Cohort.flag("institution_column")})'
         if len(usable) > _MOST_INSTITUTIONS:
             raise DatasetError(
@@ -160,6 +168,11 @@ def _institutions(cohort: Cohort, columns: TableColumns) -> pd.Series:
         problem = (
             "Expected a name that can be a folder's (letters, digits, spaces and . _ -). Received another or none."
         )
+        if usable and len(unusable) > len(names) / 2:
+            raise DatasetError(
+                f"{where}, row {unusable[0]}: {problem} So it is in {len(unusable):,} of {len(names):,} rows: is it "
+                "the right column?"
+            )
         columns.problems.reject(columns.name("institution_column"), unusable, "institution", problem)
         columns.drop(unusable)
         names = names.drop(unusable)

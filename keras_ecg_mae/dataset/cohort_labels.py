@@ -60,7 +60,7 @@ def read_labels(cohort: Cohort, columns: TableColumns, patients: pd.Series, mome
         if cohort.lvef_column in columns.file.header:
             logging.warning('%s: the column "%s" is not used, since --echoes is.', cohort.labels, cohort.lvef_column)
         echoes = read_echoes(cohort, columns.problems)
-        list_other_spellings(columns, patients, echoes.usable)
+        list_other_spellings(columns, patients, echoes.usable["patient"].unique())
         said, days, pairing = pair(patients, moments, echoes, cohort.echo_window_days, cohort.labels)
         label = _by_threshold(cohort, columns, said, "")
         return Labels(LVSD, label, _percent(said), days, pairing, echoes.sha256)

@@ -6,8 +6,9 @@ from datetime import date, datetime
 _TIME = r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?(?: ?(?:Z|[+-]\d{2}(?::?\d{2})?))?"
 _SEPARATED = re.compile(rf"(\d{{4}})([-/.])(\d{{1,2}})\2(\d{{1,2}})(?:(?:T| +){_TIME})?", re.ASCII)
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:[T ]?(\d{2})(\d{2})(?:(\d{2})(?:\.\d+)?)?)?", re.ASCII)
-# Outside of these nobody was recorded: 9999-12-31 and the like stand for an unknown date.
-_YEARS = (1850, 2150)
+# MIMIC shifts its patients' dates into 2100 to 2212, and the births of the oldest 300 years further back. Outside of
+# these years a date stands for an unknown one (9999-12-31) or is of another calendar (2567 in the Buddhist one).
+_YEARS = (1800, 2400)
 _SECONDS_A_DAY = 86400
 EXPECTED = "a date that begins with the year (2024-03-31, 2024/3/31, 20240331) or is as --date_format says"
 
@@ -26,8 +27,10 @@ def read_moment(text: str, date_format: str = "") -> float:
             nothing of the text.
     """
     moment = _by_format(text, date_format) or _year_first(text)
-    if moment is None or not _YEARS[0] <= moment.year <= _YEARS[1]:
+    if moment is None:
         raise ValueError(f"Expected {EXPECTED}. Received something else.")
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise ValueError(f"Expected a year from {_YEARS[0]} to {_YEARS[1]}. Received another.")
     seconds = moment.hour * 3600 + moment.minute * 60 + moment.second
     return moment.toordinal() + seconds / _SECONDS_A_DAY
 

@@ -1,14 +1,12 @@
 """Which echocardiogram tells the ejection fraction of which ECG, where they stand in two tables."""
 
-from bisect import bisect_left
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset.dates import read_moment
-from keras_ecg_mae.dataset.ejection_fraction import EjectionFraction, read_ejection_fraction
+from keras_ecg_mae.dataset.ejection_fraction import read_ejection_fraction
 from keras_ecg_mae.dataset.patient_ids import read_patient_ids
 from keras_ecg_mae.dataset.table_columns import TableColumns
 from keras_ecg_mae.dataset.table_file import read_table_file
@@ -52,12 +50,12 @@ class Echoes:
     """The table of echocardiograms.
 
     Attributes:
-        usable: by patient, in the order of their moments: the moments in days, and what each says.
+        usable: one a row: `patient`, `moment` in days and what it says of the ejection fraction, `lvef`.
         rows: how many rows the table has.
         sha256: checksum of the file.
     """
 
-    usable: dict[str, tuple[list[float], list[EjectionFraction]]]
+    usable: pd.DataFrame
     rows: int
     sha256: str
 
@@ -98,13 +96,7 @@ def read_echoes(cohort: Cohort, problems: TableProblems) -> Echoes:
         "Expected one ejection fraction of a patient at a date and time. Received several that differ.",
         _NOT_USED,
     )
-    usable = usable[~contradicting].sort_values("moment", kind="stable")
-    by_patient: dict[str, tuple[list[float], list[EjectionFraction]]] = {}
-    for patient, moment, lvef in zip(usable["patient"], usable["moment"], usable["lvef"], strict=True):
-        moments, values = by_patient.setdefault(patient, ([], []))
-        moments.append(float(moment))
-        values.append(lvef)
-    return Echoes(by_patient, len(file.cells), file.sha256)
+    return Echoes(usable[~contradicting], len(file.cells), file.sha256)
 
 
 def pair(
@@ -128,33 +120,29 @@ def pair(
     Raises:
         DatasetError: the tables have no patient in common.
     """
-    known = patients.isin(echoes.usable)
+    known = patients.isin(echoes.usable["patient"])
     if not known.any():
         raise DatasetError(
             f"{path}: Expected patients of whom --echoes has an echocardiogram. Received no patient id that is in both "
             "tables: are the ids written alike (leading zeros, .0 at the end)?"
         )
-    said: list[EjectionFraction | None] = []
-    distances: list[float] = []
-    for patient, moment in zip(patients, moments, strict=True):
-        dates, values = echoes.usable.get(patient, ([], []))
-        found, distance = (None, np.nan) if np.isnan(moment) else nearest(dates, moment)
-        if found is None or distance > window_days:
-            said.append(None)
-            distances.append(np.nan)
-        else:
-            said.append(values[found])
-            distances.append(distance)
-    distance_of = pd.Series(distances, patients.index, dtype=float)
-    paired = distance_of.notna()
     dated = moments.notna()
+    ecgs = pd.DataFrame({"patient": patients, "day": moments})[dated].astype({"day": int}).sort_values("day")
+    # Of a day the earliest.
+    day = echoes.usable["moment"].astype(int)
+    by_day = echoes.usable.assign(day=day, echo_day=day).sort_values("moment").drop_duplicates(["patient", "day"])
+    # Of two as near it takes the one before.
+    nearest = pd.merge_asof(ecgs, by_day, on="day", by="patient", direction="nearest", tolerance=window_days)
+    nearest = nearest.set_index(ecgs.index).reindex(patients.index)
+    distance_of = (nearest["day"] - nearest["echo_day"]).abs()
+    paired = distance_of.notna()
     return (
-        pd.Series(said, patients.index, dtype=object),
+        nearest["lvef"].where(paired, None),
         distance_of,
         Pairing(
             window_days=window_days,
             echoes=echoes.rows,
-            usable_echoes=sum(len(dates) for dates, _ in echoes.usable.values()),
+            usable_echoes=len(echoes.usable),
             ecgs=len(patients),
             paired=int(paired.sum()),
             same_day=int((distance_of == 0).sum()),
@@ -164,16 +152,3 @@ def pair(
             outside_window=int((dated & known & ~paired).sum()),
         ),
     )
-
-
-def nearest(moments: list[float], moment: float) -> tuple[int | None, float]:
-    """Which of some ascending moments is the fewest days away, of equals the earliest, and how many; None of none."""
-    day = int(moment)
-    after = bisect_left(moments, day)  # the first of that day or later
-    candidates = [after] if after < len(moments) else []
-    if after > 0:  # the first of the last day before
-        candidates.insert(0, bisect_left(moments, int(moments[after - 1])))
-    if not candidates:
-        return None, float("nan")
-    best = min(candidates, key=lambda candidate: abs(int(moments[candidate]) - day))
-    return best, float(abs(int(moments[best]) - day))

@@ -9,14 +9,24 @@ _NUMBER = r"(\d{1,9}(?:[.,]\d{0,20})?)\s*%?"
 _DASHES = "\u2010-\u2015\u2212\u301c"  # dashes, the minus sign, the Japanese tilde
 _ONE = re.compile(_NUMBER, re.ASCII)
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:[-{_DASHES}~]|to)\s*{_NUMBER}", re.ASCII | re.IGNORECASE)
-_BOUND = re.compile(rf"(<=|>=|=<|=>|<|>|≤|≥|≦|≧)\s*{_NUMBER}", re.ASCII)
+# A measurement with its error or its standard deviation.
+_WITH_ERROR = re.compile(rf"{_NUMBER}\s*(?:±|\+/?-)\s*\d{{1,9}}(?:[.,]\d{{0,20}})?\s*%?", re.ASCII)
 _RELATIONS: dict[str, Literal["<", "<=", ">", ">="]] = {
-    "<": "<",
-    ">": ">",
-    **dict.fromkeys(("<=", "=<", "≤", "≦"), "<="),
-    **dict.fromkeys((">=", "=>", "≥", "≧"), ">="),
+    **dict.fromkeys(("<", "less than", "under", "below"), "<"),
+    **dict.fromkeys((">", "greater than", "more than", "over", "above"), ">"),
+    **dict.fromkeys(("<=", "=<", "</=", "≤", "≦", "at most"), "<="),
+    **dict.fromkeys((">=", "=>", ">/=", "≥", "≧", "at least"), ">="),
 }
+_BOUND = re.compile(
+    rf"({'|'.join(map(re.escape, sorted(_RELATIONS, key=len, reverse=True)))})\s*{_NUMBER}", re.ASCII | re.IGNORECASE
+)
 _PREFIX = re.compile(r"^(?:LV)?EF\s*[:=]?\s*", re.ASCII | re.IGNORECASE)
+# Estimated by eye.
+_ABOUT = re.compile(
+    r"^(?:[~≈\u223c]|about\b|around\b|approx(?:imately\b|\.|\b)|ca?\.|circa\b|est(?:imated\b|\.))\s*", re.IGNORECASE
+)
+# How it was measured, behind it: of digits only those of 2D, 3D, 2ch and 4ch.
+_METHOD = re.compile(r"\s*\((?:[^()\d]|\b[234] ?-?(?:D|ch)\b)*\)$", re.IGNORECASE)
 _MEANT = "Expected a percentage over 1, up to 100: a number (35), a range (35-40) or a bound (<40)"
 
 
@@ -50,9 +60,10 @@ class EjectionFraction:
 def read_ejection_fraction(
     text: str, range_rule: Literal["mean", "lower", "upper", "refuse"] = "mean"
 ) -> EjectionFraction:
-    """Reads a cell: 35, 35.5 %, 35,5; 35-40, 35 to 40, 35~40, with any dash; <40, ≥ 50 %; EF or LVEF may precede.
+    """Reads a cell: 35, 35.5 %, 35,5; 35-40, 35 to 40, 35~40, with any dash; <40, ≥ 50 %, >/=55, at least 50; 55 ± 5.
 
-    Full-width forms are read as well.
+    EF or LVEF may precede, and ~ or a word for an estimate, which counts as the number. A full stop may follow, or how
+    it was measured: 35 (biplane). Full-width forms are read as well.
 
     Sawano et al. do not say how ranges count. The rule's default is their mean, as of a reader who writes 35-40 for
     what is neither 35 nor 40.
@@ -66,6 +77,10 @@ def read_ejection_fraction(
             not measured. The message holds nothing of the text.
     """
     text = _PREFIX.sub("", unicodedata.normalize("NFKC", text).strip(), count=1)
+    text = _METHOD.sub("", text.removesuffix("."))
+    text = _ABOUT.sub("", text, count=1)
+    if match := _WITH_ERROR.fullmatch(text):
+        return EjectionFraction(_percent(match[1]))
     if match := _ONE.fullmatch(text):
         return EjectionFraction(_percent(match[1]))
     if match := _RANGE.fullmatch(text):
@@ -76,7 +91,7 @@ def read_ejection_fraction(
             raise ValueError("Expected one number, as --lvef_range=refuse asks. Received a range.")
         return EjectionFraction({"mean": (lower + upper) / 2, "lower": lower, "upper": upper}[range_rule])
     if match := _BOUND.fullmatch(text):
-        return EjectionFraction(_percent(match[2]), _RELATIONS[match[1]])
+        return EjectionFraction(_percent(match[2]), _RELATIONS[match[1].lower()])
     raise ValueError(f"{_MEANT}. Received something else.")
 
 

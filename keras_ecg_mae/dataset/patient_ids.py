@@ -1,6 +1,7 @@
 """Whose each row is: patient ids as tables write them, and what spreadsheets have made of them."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,7 +18,10 @@ _NOBODY = re.compile(
 )
 # As Excel shows a number of twelve digits or more, and as `table_file` writes those that it has rounded.
 _ROUNDED = re.compile(r"\d(?:[.,]\d*)?E\+\d{1,3}", re.ASCII | re.IGNORECASE)
-_ZEROS = re.compile(r"^0+|\.0+$")
+# What people and programs change of an id: zeros in front of a number, .0 behind the last, blanks and what cannot be
+# seen, and what divides a letter from a number (P-001, P 1).
+_CHANGED = re.compile(r"\.0+$|(?<![\d.])0+(?=\d)|[\s\u200b-\u200f\u2060\ufeff]+|(?<=[^\W\d_])[-_./]+(?=\d)")
+_DIFFER = "by more than case, blanks, zeros in front or .0 behind"
 _ROWS_TOLD = 10
 
 
@@ -49,14 +53,14 @@ def read_patient_ids(columns: TableColumns, setting: str) -> pd.Series:
         columns.table,
         columns.name(setting),
         text.index[text.isin([word for word in said if several[plain[word]] > 1])],
-        "Expected patient ids that differ by more than zeros in front or .0 behind. Received others.",
+        f"Expected patient ids that differ {_DIFFER}. Received others: one patient may be in two splits.",
         "taken as different patients",
     )
     return text.where(text.isin(said))
 
 
 def list_other_spellings(columns: TableColumns, patients: pd.Series, others: Iterable[str]) -> None:
-    """Lists the rows of whose patient the other table has an id that differs by zeros in front or .0 behind.
+    """Lists the rows of whose patient the other table has an id that differs by case, zeros in front or the like.
 
     Args:
         columns: of the table of ECGs.
@@ -71,11 +75,10 @@ def list_other_spellings(columns: TableColumns, patients: pd.Series, others: Ite
         "labels",
         columns.name("patient_id_column"),
         patients.index[patients.isin(differing)],
-        "Expected patient ids that differ from those of --echoes by more than zeros in front or .0 behind. Received "
-        "others.",
+        f"Expected patient ids that differ from those of --echoes {_DIFFER}. Received others.",
         "taken as different patients",
     )
 
 
 def _plain(patient_id: str) -> str:
-    return _ZEROS.sub("", patient_id)
+    return _CHANGED.sub("", unicodedata.normalize("NFKC", patient_id).casefold())

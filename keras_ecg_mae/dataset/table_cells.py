@@ -9,6 +9,11 @@ import unicodedata
 
 EMPTY = frozenset({"", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "nat", "-", "--"})
 _DECIMAL = re.compile(r"\+?\d{1,9}(?:[.,]\d{0,20})?", re.ASCII)
+# As DICOM writes ages (058Y, 006M), and with words.
+_AGE = re.compile(
+    r"(\d{1,4}(?:[.,]\d{0,20})?)\s*(y|m|w|d)(?:ears?|rs?|ears? old|o|onths?|eeks?|ays?)?\.?", re.ASCII | re.IGNORECASE
+)
+_A_YEAR = {"y": 1.0, "m": 12.0, "w": 52.1775, "d": 365.2425}
 _LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 OLDEST = 130
 _FEMALE = {
@@ -35,10 +40,14 @@ def read_label(text: str) -> float:
 
 
 def read_age(text: str) -> float:
-    """Years, 0 to `OLDEST`; 90 for 90+, as HIPAA's Safe Harbor has all higher ages written."""
+    """Years, 0 to `OLDEST`: 58, 58 years, 058Y, 006M; 90 for 90+, as HIPAA's Safe Harbor has higher ages written."""
     text = unicodedata.normalize("NFKC", text)
     text = "90" if text == "90+" else text
-    age = float(text.replace(",", ".")) if _DECIMAL.fullmatch(text) else -1.0
+    age = -1.0
+    if _DECIMAL.fullmatch(text):
+        age = float(text.replace(",", "."))
+    elif match := _AGE.fullmatch(text):
+        age = float(match[1].replace(",", ".")) / _A_YEAR[match[2].lower()]
     if not 0 <= age <= OLDEST:
         raise ValueError(f"Expected an age from 0 to {OLDEST} years or nothing. Received something else.")
     return age

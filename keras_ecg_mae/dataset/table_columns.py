@@ -17,6 +17,8 @@ from keras_ecg_mae.recordings.formats.known_names import plain_name
 # A name of a column that is as near as this to a known one (patient, patient_nr) may be quoted: of a table without a
 # header the first row is somebody's. Of short names none is, since surnames come near them.
 _NEAR, _LEAST_LETTERS = 0.75, 6
+# So many cells of one institution that cannot be read, and more than half, are no slips of the pen.
+_LEAST_WRONG = 10
 
 
 class TableColumns:
@@ -27,7 +29,12 @@ class TableColumns:
         table: `"labels"` or `"echoes"`.
         file: the table.
         problems: where cells that cannot be read are listed.
+
+    Attributes:
+        institution: of each row, once that is known.
     """
+
+    institution: pd.Series | None = None
 
     def __init__(self, cohort: Cohort, table: str, file: TableFile, problems: TableProblems):
         self.cohort, self.table, self.file, self.problems = cohort, table, file, problems
@@ -90,7 +97,7 @@ class TableColumns:
             read: reads a cell, or raises `ValueError` with a sentence that does not quote it.
             consequence: what follows for a row whose cell cannot be read.
             decides: whether the result depends on it, so that a column of which more than half cannot be read must be
-                the wrong one.
+                the wrong one, also where that is so at one institution, which may write it in another way.
 
         Raises:
             DatasetError: there is no such column, or it is the wrong one.
@@ -106,15 +113,35 @@ class TableColumns:
             else:
                 values[cell] = value
         sentences = text[said].map(wrong).dropna()
-        if decides and len(sentences) > said.sum() / 2:
-            raise DatasetError(
-                f'{self.file.path}, row {sentences.index[0]}, column "{self.name(setting)}" '
-                f"(--{Cohort.flag(setting)}): {sentences.iloc[0]} So it is in {len(sentences):,} of {said.sum():,} "
-                "cells that are not empty: is it the right column?"
-            )
+        if decides:
+            self._expect_most_to_be_readable(setting, said, sentences)
         for sentence, rows in sentences.groupby(sentences):
             self.problems.add(self.table, self.name(setting), rows.index, sentence, consequence)
         return text.map(values)
+
+    def _expect_most_to_be_readable(self, setting: str, said: pd.Series, sentences: pd.Series) -> None:
+        """Raises `DatasetError` where more than half of the cells that say something cannot be read.
+
+        Args:
+            setting: the column.
+            said: which cells say something.
+            sentences: of those that cannot be read.
+        """
+        groups = [("", said, sentences)]
+        if self.institution is not None:
+            by_institution = sentences.groupby(self.institution[sentences.index])
+            groups += [
+                (f" of {name}", said[self.institution[said.index] == name], wrong)
+                for name, wrong in by_institution
+                if len(wrong) >= _LEAST_WRONG
+            ]
+        for whose, cells, wrong in groups:
+            if len(wrong) > cells.sum() / 2:
+                raise DatasetError(
+                    f'{self.file.path}, row {wrong.index[0]}, column "{self.name(setting)}" '
+                    f"(--{Cohort.flag(setting)}): {wrong.iloc[0]} So it is in {len(wrong):,} of {cells.sum():,} cells"
+                    f"{whose} that are not empty: is it the right column{', and written alike' if whose else ''}?"
+                )
 
 
 def _read(read: Callable[[str], Any], cell: str) -> tuple[Any, str]:

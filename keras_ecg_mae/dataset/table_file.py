@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import math
+import re
 import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
@@ -32,6 +33,8 @@ _EXCEL_ROWS = 1 << 20
 _MOST_EXCEL_CELLS = 1 << 25
 _MOST_UNFOLDED_BYTES, _UNFOLDED_BYTES_WORTH_A_LOOK, _MOST_UNFOLDING = 1 << 30, 1 << 26, 100
 _MOST_PARQUET_ROWS = 1 << 26
+# Of a number format, what is shown as it stands: in quotes, behind a backslash.
+_LITERAL = re.compile(r'"[^"]*"|\\.')
 _EXACT_IN_A_FLOAT, _EXACT_IN_EXCEL = 2.0**53, 10**15
 
 
@@ -60,9 +63,9 @@ def read_table_file(path: str, setting: str, wanted: Collection[str], sheet_sett
     """Reads a table, told apart by its content: a zip with `xl/` in it, Parquet's magic number, else text.
 
     Text is UTF-8, its columns divided by commas, tabs, semicolons or bars, by which `sep=` in the first line names or
-    whichever divide the header into the most. Excel's numbers are written as short as they are exact (35, 35.5), and
-    those that are not in scientific notation; its dates and those of Parquet as ISO 8601 has them; what a formula gave
-    when the workbook was saved counts, not the formula.
+    whichever divide the header into the most. Excel's numbers are written as short as they are exact (35, 35.5), those
+    that are not in scientific notation, and percentages as they are shown (35%, stored as 0.35); its dates and those of
+    Parquet as ISO 8601 has them; what a formula gave when the workbook was saved counts, not the formula.
 
     Args:
         path: the file.
@@ -195,14 +198,14 @@ def _excel_records(path: str, content: bytes, sheet_setting: str, sheet: str) ->
             workbook = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
             worksheet = _sheet(path, workbook, sheet_setting, sheet)
             worksheet.reset_dimensions()  # some programs write wrong ones
-            for row, values in enumerate(worksheet.iter_rows(values_only=True), 1):
+            for row, values in enumerate(worksheet.iter_rows(), 1):
                 cells += len(values)
                 if row > _EXCEL_ROWS or cells > _MOST_EXCEL_CELLS:
                     raise DatasetError(
                         f"{path}: Expected a sheet of at most {_EXCEL_ROWS:,} rows and {_MOST_EXCEL_CELLS:,} cells. "
                         "Received more: save it as CSV or Parquet."
                     )
-                yield [_excel_text(value) for value in values]
+                yield [_excel_text(cell) for cell in values]
     except (ConfigError, DatasetError):
         raise
     # openpyxl raises whatever a damaged part leads to, with the part's text in the message.
@@ -281,10 +284,22 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return values
 
 
-def _excel_text(value: Any) -> str:
-    """As `_text`; a number of more digits than Excel keeps of it shows that, whoever has stored more."""
-    rounded = isinstance(value, int | float) and abs(value) >= _EXACT_IN_EXCEL
-    return f"{value:.14E}" if rounded else _text(value)
+def _excel_text(cell: Any) -> str:
+    """What the sheet shows where its number format changes the number's meaning, else as `_text` has the value.
+
+    35% is stored as 0.35, and the id 00123 may be stored as 123 with the format 00000. A number of more digits than
+    Excel keeps of it shows that, whoever has stored more.
+    """
+    value = cell.value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _text(value)
+    if abs(value) >= _EXACT_IN_EXCEL:
+        return f"{value:.14E}"
+    number_format = _LITERAL.sub("", cell.number_format)
+    if "%" in number_format:
+        return f"{_text(float(f'{100 * value:.12g}'))}%"
+    text = _text(value)
+    return text.zfill(len(number_format)) if text.isdigit() and not number_format.strip("0") else text
 
 
 def _text(value: Any) -> str:

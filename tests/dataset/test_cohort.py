@@ -139,6 +139,69 @@ def test_patient_ids_that_may_be_one_in_two_spellings(write_table: Callable[[Row
     assert list(table.rows["patient_id"]) == ids
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("P001", "p001"), ("P-001", "P001"), ("P001", "P1"), ("P 001", "P001"), ("P001", "P001\u200b"), ("\uff11", "1")],
+)
+def test_nor_do_they_differ_in_case_blanks_or_dashes_alone(
+    write_table: Callable[[Rows], Path], one: str, other: str
+) -> None:
+    ids = [one, other, "Q"]
+    table = read(write_table([{"path": str(number), "patient_id": each} for number, each in enumerate(ids)]))
+    (found,) = table.problems.counts()
+    assert (found.column, found.rows, found.consequence) == ("patient_id", 2, "taken as different patients")
+    assert table.rows["patient_id"].nunique() == 3
+
+
+def test_ids_that_only_look_alike_are_not_listed(write_table: Callable[[Rows], Path]) -> None:
+    ids = ["a-1-11", "a-11-1", "100", "10", "1.5", "15", "P10", "P1", "1-2", "12"]
+    table = read(write_table([{"path": str(number), "patient_id": each} for number, each in enumerate(ids)]))
+    assert table.problems.counts() == ()
+
+
+def test_paths_written_on_windows(write_table: Callable[[Rows], Path]) -> None:
+    paths = ["2019\\00001.hea", "2019/00001.hea", ".\\2019\\00002", "C:\\ecg\\2019\\00003", "\\\\server\\ecg\\00004"]
+    table = read(write_table([{"path": path, "patient_id": "p"} for path in paths]))
+    assert list(table.rows["path"]) == ["2019/00001.hea", "./2019/00002"]
+    assert list(table.rejected["reason"]) == ["repeated", "outside_root", "outside_root"]
+    assert list(table.rejected["path"]) == paths[1:2] + paths[3:]
+
+
+def test_an_institution_that_writes_in_another_way_is_not_lost_among_the_others(
+    write_table: Callable[[Rows], Path],
+) -> None:
+    def rows(wrong: int) -> Rows:
+        cells = ["0.35"] * wrong + ["35"] * 6
+        return [
+            *({"path": f"x{n}", "patient_id": f"x{n}", "institution": "x", "lvef": "50"} for n in range(90)),
+            *({"path": f"y{n}", "patient_id": f"y{n}", "institution": "y", "lvef": v} for n, v in enumerate(cells)),
+        ]
+
+    with pytest.raises(DatasetError, match=r'column "lvef".* in 10 of 16 cells of y that are not empty'):
+        read(write_table(rows(10)))
+    # A few may be slips of the pen.
+    assert read(write_table(rows(9))).rows["label"].isna().sum() == 9
+
+
+def test_a_column_of_institutions_that_mostly_holds_something_else(write_table: Callable[[Rows], Path]) -> None:
+    names = ["x", "N/A", "", "a/b"]
+    rows = [{"path": str(n), "patient_id": str(n), "institution": name} for n, name in enumerate(names)]
+    with pytest.raises(DatasetError, match=r"--institution_column\), row 3: .* in 3 of 4 rows"):
+        read(write_table(rows))
+    table = read(write_table([*rows, *({**rows[0], "path": path, "patient_id": path} for path in "pq")]))
+    assert set(table.rows["institution"]) == {"x"}
+    assert list(table.rejected["reason"]) == ["institution"] * 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "years"),
+    [("058Y", 58), ("58 years", 58), ("58 y", 58), ("58 yrs.", 58), ("006M", 0.5), ("026W", 0.5), ("010D", 0.03)],
+)
+def test_ages_with_a_unit(write_table: Callable[[Rows], Path], cell: str, years: float) -> None:
+    table = read(write_table([{"path": "a", "patient_id": "p", "age": cell}]))
+    assert table.rows["age"][0] == pytest.approx(years, abs=0.01)
+
+
 def test_label_column_takes_what_tables_hold(write_table: Callable[[Rows], Path]) -> None:
     cells = ["0", "1", "0.0", "1.0", "TRUE", "False", "", "NaN"]
     table = read(write_table([{"path": str(i), "y": cell} for i, cell in enumerate(cells)]), label_column="y")

@@ -31,14 +31,11 @@ MOMENTS = st.integers(0, 40).map(lambda quarters: 730_000 + quarters / 4)
 def test_no_other_pair_is_nearer(
     ecgs: list[tuple[str, float | None]], echoes: dict[tuple[str, float], int], window: int
 ) -> None:
-    usable: dict[str, tuple[list[float], list[EjectionFraction]]] = {}
-    for (patient, at), percent in sorted(echoes.items()):
-        dates, values = usable.setdefault(patient, ([], []))
-        dates.append(at)
-        values.append(EjectionFraction(percent))
+    rows = [(patient, at, EjectionFraction(percent)) for (patient, at), percent in echoes.items()]
+    usable = pd.DataFrame(rows, columns=["patient", "moment", "lvef"])
     patients, moments = (pd.Series(column) for column in zip(*ecgs, strict=True))
     table = Echoes(usable, len(echoes), "")
-    if not patients.isin(usable).any():
+    if not patients.isin(usable["patient"]).any():
         with pytest.raises(DatasetError, match="no patient id that is in both tables"):
             pair(patients, moments.astype(float), table, window, "labels.csv")
         return
@@ -103,7 +100,7 @@ def test_two_tables(read: Tables) -> None:
     np.testing.assert_array_equal(table.rows["lvef"], [37.5, 60, 55, np.nan, np.nan, np.nan])
     np.testing.assert_array_equal(table.rows["label"], [1, 0, 0, np.nan, np.nan, np.nan])
     assert list(table.rows.columns) == [
-        *("row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex"),
+        *("row", "path", "record_id", "patient_id", "institution", "label", "lvef", "age", "sex", "split"),
     ]
     assert table.summary["pairing"] == {
         "window_days": 30,

@@ -35,6 +35,20 @@ SIGNS = {"<": "<", "<=": "<=", "=<": "<=", "≤": "<=", "≦": "<=", ">": ">", "
         ("EF 40 %", 40.0),
         ("LVEF 40%", 40.0),
         ("lvef: 35-40", 37.5),
+        ("35%.", 35.0),
+        ("~45", 45.0),
+        ("≈ 45 %", 45.0),
+        ("LVEF ~45%", 45.0),
+        ("about 35", 35.0),
+        ("Approx. 45", 45.0),
+        ("ca. 40-45 %", 42.5),
+        ("est. 45", 45.0),
+        ("55 ± 5", 55.0),
+        ("55%±5%", 55.0),
+        ("55 +/- 5.5", 55.0),
+        ("35 (biplane)", 35.0),
+        ("35 % (Simpson, 4ch)", 35.0),
+        ("35-40 (visual).", 37.5),
     ],
 )
 def test_numbers_and_ranges(text: str, expected: float) -> None:
@@ -73,7 +87,12 @@ def test_ranges_can_be_refused() -> None:
         ("1e1", "something else"),
         ("35 %%", "something else"),
         ("<", "something else"),
-        ("about 35", "something else"),
+        ("about", "something else"),
+        ("35 (30 before)", "something else"),
+        ("35 (biplane) 40", "something else"),
+        ("5 ± ", "something else"),
+        ("0.55 ± 0.05", "a number up to 1"),
+        ("no more than 35", "something else"),
         ("9" * 5000, "something else"),
     ],
 )
@@ -106,6 +125,7 @@ def test_a_bound_tells_the_label_only_where_every_value_it_allows_agrees(bound: 
     ("text", "label"),
     [
         *(("<40", 1.0), ("<=40", None), ("<=39", 1.0), (">40", 0.0), (">=40", 0.0), ("<50", None), (">55", 0.0)),
+        *((">/=55", 0.0), ("</=39", 1.0), ("less than 40%", 1.0), ("At least 40", 0.0), ("EF over 55 %.", 0.0)),
         *((">39", None), ("39.9", 1.0), ("40", 0.0), ("35-44", 1.0), ("35-45", 0.0)),
     ],
 )

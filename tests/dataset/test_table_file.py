@@ -128,6 +128,32 @@ def test_what_excel_stores_becomes_what_its_csv_would_say(tmp_path: Path) -> Non
     assert list(read(path).cells.index) == [2, 3, 4, 5, 6, 7, 8, 9, 11, 12]
 
 
+@pytest.mark.parametrize(
+    ("value", "number_format", "text"),
+    [
+        (0.35, "0%", "35%"),
+        (0.29, "0%", "29%"),
+        (0.355, "0.0 %", "35.5%"),
+        (0.3996, "0%", "39.96%"),
+        (1, "[Red]0%", "100%"),
+        (35, '0"%"', "35"),
+        (35, r"0\%", "35"),
+        (0.35, "0.00", "0.35"),
+        (123, "00000", "00123"),
+        (1234567, "00000", "1234567"),
+        (123, "0", "123"),
+        (-5, "000", "-5"),
+        (True, "0%", "True"),
+    ],
+)
+def test_a_number_format_that_changes_the_meaning(tmp_path: Path, value: object, number_format: str, text: str) -> None:
+    path = write_excel(tmp_path / "table.xlsx", [["path", "lvef"], ["a", value]])
+    workbook = openpyxl.load_workbook(path)
+    workbook.active["B2"].number_format = number_format
+    workbook.save(path)
+    assert cells(read(path)) == [["2", "a", text]]
+
+
 def test_what_parquet_stores_becomes_what_its_csv_would_say(tmp_path: Path) -> None:
     utc = datetime.timezone.utc
     columns = {
