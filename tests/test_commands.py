@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.evaluation.evaluate import read_results
+from keras_ecg_mae.run_folder import alone
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -143,12 +144,76 @@ def test_predict_lists_a_file_it_cannot_use_among_good_ones(finished: Path) -> N
     assert re.fullmatch(r" *0\.\d{4}  .*\.hea", lines[3])
 
 
+def copied_dataset(finished: Path, folder: Path, **changes: object) -> Path:
+    """A copy of the run's dataset, whose manifest says something else."""
+    shutil.copytree(finished / "dataset", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+    return folder
+
+
+def one_error(answer: subprocess.CompletedProcess[str]) -> str:
+    """The sentence that a command ended with."""
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in answer.stderr
+    return errors[0]
+
+
 def test_evaluate_on_another_dataset_uses_the_runs_threshold(finished: Path, simulated: Manifest) -> None:
     answer = run("evaluate", "--run=runs/test", f"--dataset={simulated.folder}", folder=finished)
-    assert "institution_3" in answer.stdout
-    own, other = (read_results(finished / "runs/test" / name) for name in ("evaluation", "evaluation-dataset"))
+    assert re.search(r"^institution_3 +external", answer.stdout, re.MULTILINE)
+    assert re.search(r"^\* .* may be among the test ECGs of institution_1, institution_2", answer.stdout, re.MULTILINE)
+    names = ("evaluation", f"evaluation-dataset-{simulated.digest[:8]}")
+    own, other = (read_results(finished / "runs/test" / name) for name in names)
     assert other.threshold == own.threshold
     assert other.threshold_rule == "chosen before, on other ECGs"
+
+
+def test_two_datasets_of_one_folder_name_have_results_of_their_own(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "runs/test", tmp_path / "run")
+    before = set((tmp_path / "run").iterdir())
+    for hospital, external in (("one", ["institution_1"]), ("two", ["institution_2"])):
+        copied_dataset(finished, tmp_path / hospital / "dataset", external_institutions=external)
+        run("evaluate", "--run=run", f"--dataset={hospital}/dataset", folder=tmp_path)
+    assert len(set((tmp_path / "run").iterdir()) - before) == 2
+
+
+def test_a_dataset_of_another_label_is_refused_by_evaluate_and_export(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "runs/test", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/export")
+    before = set((tmp_path / "run").rglob("*"))
+    copied_dataset(finished, tmp_path / "other", label_name="female", external_institutions=["institution_2"])
+    for command in ("evaluate", "export"):
+        arguments = ("--run=run", "--dataset=other", "--name=other", "--export_despite_gate")
+        error = one_error(run(command, *arguments, folder=tmp_path, status=1))
+        assert re.search(r"other/manifest.json: .*lvsd .*Received .*female", error)
+    assert set((tmp_path / "run").rglob("*")) == before
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_a_train_that_finds_the_run_locked_leaves_it_as_it_was(finished: Path) -> None:
+    folder = finished / "runs/test"
+    files = [folder / "flags.txt", folder / "run.json"]
+    before = [file.read_bytes() for file in files]
+    with alone(folder):
+        refused = run("train", "--flagfile=runs/test/flags.txt", "--title=other", folder=finished, status=1)
+    assert "another process is training" in one_error(refused)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_shards_are_hashed_when_reading_them_fails_and_not_before(finished: Path, tmp_path: Path) -> None:
+    dataset = copied_dataset(finished, tmp_path / "dataset")
+    (shard,) = (dataset / "institution_3").glob("test-*")
+    damaged = bytearray(shard.read_bytes())
+    damaged[60_000:60_100] = bytes(100)
+    shard.write_bytes(damaged)
+    again = run("train", "--flagfile=runs/test/flags.txt", f"--dataset={dataset}", folder=finished)
+    assert "AUROC" in again.stdout  # everything was done before: nothing is read
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    (dataset / "manifest.json").write_text(json.dumps({**manifest, "external_institutions": ["institution_1"]}))
+    refused = run("evaluate", "--run=runs/test", f"--dataset={dataset}", folder=finished, status=1)
+    assert f"{shard}: Expected the SHA-256" in one_error(refused)
 
 
 def test_a_shard_that_vanishes_is_named(finished: Path, tmp_path: Path) -> None:
@@ -170,13 +235,19 @@ def test_a_shard_that_vanishes_is_named(finished: Path, tmp_path: Path) -> None:
     assert re.search(rf"^error: .*{shard.name}: Expected a readable shard", errors, re.MULTILINE), errors
 
 
-def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> None:
+def test_export_alone_takes_the_dataset_from_the_run(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "runs", tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs/test/export")
-    other = ("--name=other", "--export_despite_gate")
-    answer = run("export", "--run=runs/test", f"--dataset={finished / 'dataset'}", *other, folder=tmp_path)
-    assert answer.stdout == "saved_models/other/1\n"
-    assert (tmp_path / "saved_models/other/1/saved_model.pb").is_file()
+    arguments = (f"--run={tmp_path}/runs/test", f"--saved_models={tmp_path}/saved_models", "--name=other")
+    answer = run("export", *arguments, "--export_despite_gate", folder=finished)
+    assert answer.stdout == f"{tmp_path}/saved_models/other/1\n"
+    card = (tmp_path / "saved_models/other/1/assets/model_card.md").read_text()
+    assert "Pretraining saw, without labels, the train ECGs of institution_1, institution_2 (dataset dataset" in card
+    described = json.loads((tmp_path / "saved_models/other/1/assets/model.json").read_text())
+    assert (
+        described["training_data"]
+        == json.loads((finished / "runs/test/finetune/done.json").read_text())["training_data"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,8 +274,4 @@ def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> 
 def test_what_the_user_must_mend_is_one_sentence(
     finished: Path, command: str, arguments: list[str], message: str
 ) -> None:
-    answer = run(command, *arguments, folder=finished, status=1)
-    errors = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert re.search(message, errors[0])
-    assert "Traceback" not in answer.stderr
+    assert re.search(message, one_error(run(command, *arguments, folder=finished, status=1)))

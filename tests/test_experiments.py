@@ -13,6 +13,7 @@ from absl import flags
 from keras_ecg_mae import flags as package_flags
 from keras_ecg_mae import prepare, report, train
 from keras_ecg_mae.config import Config
+from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.models.published_weights import state_dict
 from keras_ecg_mae.simulation.cohort import write_simulated_cohort
@@ -31,6 +32,16 @@ TINY = (
     "--finetune_learning_rates=1e-3",
     "--export_despite_gate",
 )
+
+
+# Institutions that pretraining saw, in which run, and those that evaluation tells of: on its own dataset it saw test
+# ECGs, on another one any that the run's dataset has as well.
+PRETRAINED_ON = {
+    "ds1": ((1,), "runs/ds1", "institution_1"),
+    "ds2": ((1, 2, 3), "runs/ds2", "institution_1, institution_2, institution_3"),
+    "ds1_mae_ds2": ((1, 2, 3), "runs/ds2", "institution_1, institution_2, institution_3"),
+    "ds2_mae_ds1": ((1,), "runs/ds1", "institution_1"),
+}
 
 
 def parse(*arguments: str) -> Config:
@@ -79,6 +90,14 @@ def test_seven_flag_files_make_table_3(
         bring = ["--finetune_encoder=runs/weights/image.npz"] if "imagenet" in name else []
         assert train.main(parse(f"--flagfile=pipelines/{name}.flags", *TINY, *bring), []) == 0
         assert (folder / "saved_models" / name / "1" / "saved_model.pb").is_file()
+    for name, (seen, run, also) in PRETRAINED_ON.items():
+        card = (folder / "saved_models" / name / "1" / "assets" / "model_card.md").read_text()
+        splits = f"the train, validation and test ECGs of {', '.join(f'institution_{number}' for number in seen)}"
+        assert (
+            f"Pretraining saw, without labels, {splits} (dataset runs/dataset{len(seen) // 2 + 1}, run {run})" in card
+        )
+        notes = read_results(folder / "runs" / name / "evaluation").notes
+        assert [f"ECGs of {also} (" in note for note in notes] == [True]
     capsys.readouterr()
     order = ("ds1_cnn", "ds1", "ds1_mae_ds2", "ds2_cnn", "ds2_imagenet", "ds2_mae_ds1", "ds2")
     assert report.main(parse("--report_output=report"), [f"runs/{name}" for name in order]) == 0

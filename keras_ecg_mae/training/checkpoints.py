@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.errors import DivergedError, RunError
 from keras_ecg_mae.storage import read_if_there
 
 KEPT = 3
@@ -82,11 +82,11 @@ class Checkpoints:
         """Takes a copy and begins to write it. TensorFlow names it as the last only when it is whole.
 
         Raises:
-            RunError: a weight is not finite, or the checkpoint before could not be written; both leave those that are
-                there as they are.
+            DivergedError: a weight is not finite. RunError: the checkpoint before could not be written. Both leave
+                those that are there as they are.
         """
         if not bool(tf.math.is_finite(tf.linalg.global_norm(self._weights))):
-            raise RunError(
+            raise DivergedError(
                 f"{self._folder}: Expected finite weights to save. Received NaN or infinity. The last checkpoint is "
                 "kept; try a lower learning rate or float32."
             )

@@ -78,6 +78,22 @@ def test_signals_and_shapes(dataset: Manifest) -> None:
         np.testing.assert_array_equal(batch["label"], numbers % 3)
 
 
+@pytest.mark.parametrize("splits", [("train",), ("train", "validation", "test"), ("test",)])
+def test_splits_are_learnt_from_whole_and_external_institutions_never(
+    simulated: Manifest, splits: tuple[str, ...]
+) -> None:
+    seen = read(simulated, batch_size=1, epochs=1, splits=splits)
+    every = evaluation_batches(simulated, splits, batch_size=64, labelled=False).as_numpy_iterator()
+    institutions = {
+        name: institution.decode()
+        for batch in every
+        for name, institution in zip(batch["record_id"], batch["institution"], strict=True)
+    }
+    own = [name for name, institution in institutions.items() if institution not in simulated.external_institutions]
+    assert sorted(names(seen)) == sorted(own)
+    assert len(own) < len(institutions) or "test" not in splits
+
+
 def test_labelled_only_has_labelled_only(dataset: Manifest) -> None:
     batches = read(dataset, batch_size=10, epochs=1, labelled=True)
     assert len(set(names(batches))) == 100

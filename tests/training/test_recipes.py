@@ -17,6 +17,7 @@ from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.models.published_weights import state_dict
 from keras_ecg_mae.training.finetune import finetune
 from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training_data import TrainingData, expect_training_data
 
 
 def fresh_autoencoder() -> MaskedAutoencoder:
@@ -48,6 +49,10 @@ def encoder_weights(model: Classifier | MaskedAutoencoder) -> list[np.ndarray]:
     encoder = model.encoder
     layers = (encoder.patch_embedding, encoder.class_token, *encoder.blocks)
     return [np.asarray(weight) for layer in layers for weight in layer.weights]
+
+
+def learnt(folder: Path) -> TrainingData:
+    return expect_training_data(folder, "finetune")
 
 
 @pytest.mark.slow
@@ -109,16 +114,17 @@ def test_the_cnn_is_trained_by_the_same_command(tiny_config: Config, simulated: 
         training=replace(tiny_config.training, stages=("finetune",)),
         finetuning=Finetuning(encoder="random", epochs=2, batch_size=8, learning_rates=(1e-3,)),
     )
-    result = finetune(config, simulated, tmp_path, None)
+    finetune(config, simulated, tmp_path, None)
     model = keras.models.load_model(tmp_path / "classifier.keras")
     assert isinstance(model, CnnClassifier)
-    assert result["labelled_recordings"] == simulated.count("train", labelled=True)
+    assert learnt(tmp_path).count("train") == simulated.count("train", labelled=True)
     # The moving statistics are those of training, not the fresh ones.
     assert np.any(np.asarray(model.non_trainable_variables[0]) != 0)
 
 
 @pytest.mark.slow
 def test_few_labels_are_counted(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    result = finetune(one_epoch(tiny_config, label_fraction=0.5), simulated, tmp_path, None)
-    whole = simulated.count("train", labelled=True)
-    assert 0.35 * whole < result["labelled_recordings"] < 0.65 * whole
+    finetune(one_epoch(tiny_config, label_fraction=0.5), simulated, tmp_path, None)
+    for split in ("train", "validation"):
+        whole = simulated.count(split, labelled=True)
+        assert 0.35 * whole < learnt(tmp_path).count(split) < 0.65 * whole

@@ -91,6 +91,27 @@ def test_a_rate_ends_when_patience_does(tiny_config: Config, simulated: Manifest
     assert result["epochs"] == result["epoch"] + 2 < 30
 
 
+def test_a_rate_that_diverges_has_lost_and_the_search_goes_on(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finetuning = replace(tiny_config.finetuning, epochs=1, learning_rates=(1e30, 1e-3))
+    config = replace(tiny_config, finetuning=finetuning)
+    result = finetune(config, simulated, tmp_path, None)
+    assert result["learning_rate"] == 1e-3
+    diverged, finite = json.loads((tmp_path / "done.json").read_text())["learning_rates"]
+    assert (diverged["learning_rate"], diverged["validation_loss"]) == (1e30, None)
+    assert "finite" in diverged["diverged"]
+    assert finite["validation_loss"] == result["validation_loss"]
+    assert "1e+30 diverged" in caplog.text
+    assert (tmp_path / "classifier.keras").is_file()
+    # Given again it is not tried again; alone it is no result, and the stage is not done.
+    alone = replace(config, finetuning=replace(finetuning, learning_rates=(1e30,)))
+    (tmp_path / "done.json").unlink()
+    with pytest.raises(RunError, match=r"Received none: 1e\+30 diverged"):
+        finetune(alone, simulated, tmp_path, None)
+    assert not (tmp_path / "done.json").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_lists_the_recordings(
     tiny_config: Config, simulated: Manifest, tmp_path: Path
 ) -> None:
