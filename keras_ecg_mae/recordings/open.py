@@ -86,6 +86,8 @@ def open_recording(path: str | os.PathLike[str], signal: Signal | None = None) -
         raise
     except MemoryError:
         raise source.refusal("too_long", "Reading the file takes too much memory. Cut a long recording.") from None
+    except EOFError:
+        raise source.refusal("truncated", "The file ends too early.") from None
     except Exception:  # what the libraries raise depends on the bytes, and may quote a patient
         raise source.refusal("malformed", "The file is damaged, or not of the format that it begins as.") from None
 

@@ -34,7 +34,8 @@ def prepared(folder: Path, name: str, faults: list[str], workers: int) -> tuple[
         f"--recordings={recordings}",
         f"--labels={folder}/{name}.csv",
     ]
-    command += [f"--output={folder}/{name}_dataset", f"--workers={workers}", f"--patient_key_file={folder}/secret"]
+    command += [f"--output={folder}/{name}_dataset", f"--workers={workers}"]
+    command += [f"--patient_key_file={folder}/secret"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "planted"), str(REPOSITORY)])}
     answer = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert answer.returncode == 0, answer.stderr[-2000:]

@@ -1,38 +1,42 @@
-"""DICOM waveforms (PS3.3, A.34 and C.10.9): 12-lead, general, general 32-bit and ambulatory ECG.
+"""DICOM waveforms (PS3.3, A.34 and C.10.9), read by pydicom.
 
 A file holds multiplex groups: channels that are sampled together. Carts put the recording into one and the median beat,
 which is DERIVED, into another. The standard also has leads that are recorded one after another, a group for each three
-(A.34.3.4.4): those are never put side by side.
+(A.34.3.4.4): those are never put side by side. The SOP class does not decide: what has channels that are leads of an
+ECG is one, under whatever class its cart exports.
 """
 
+import logging
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydicom.uid import (
-    AmbulatoryECGWaveformStorage,
-    General32bitECGWaveformStorage,
-    GeneralECGWaveformStorage,
-    TwelveLeadECGWaveformStorage,
-)
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.formats.dicom_dataset import Item, is_dicom, open_dicom
-from keras_ecg_mae.recordings.formats.dicom_samples import millivolts, read_samples
-from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, lead_name
+from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, MILLIVOLTS_PER, QUOTABLE_UNIT, lead_name, voltage_unit
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
-__all__ = ["is_dicom", "read_dicom"]
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
-SOP_CLASSES = (
-    TwelveLeadECGWaveformStorage,
-    GeneralECGWaveformStorage,
-    AmbulatoryECGWaveformStorage,
-    General32bitECGWaveformStorage,
-)
-LARGEST_RECORD_SAMPLES = 1 << 25
+PREFIX_START, PREFIX = 128, b"DICM"
+# Some archives store the elements alone, without what PS3.10 (7.1) puts in front of them: group 2 or 8 comes first.
+FIRST_GROUPS, WAVEFORM_UIDS, FIRST_BYTES = (b"\x02\x00", b"\x08\x00"), b"1.2.840.10008.5.1.4.1.1.9.", 1024
+TRANSFER_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
+# PS3.3, C.10.9.1.5. MB and AB are companded speech; no ECG has 64 bits.
+SAMPLE_TYPES = {
+    (8, "SB"): "i1",
+    (8, "UB"): "u1",
+    (16, "SS"): "i2",
+    (16, "US"): "u2",
+    (32, "SL"): "i4",
+    (32, "UL"): "u4",
+}
+# The values of Channel Status after which the samples are, or may be, the lead's. The others say that they are not.
+USABLE_STATUS = frozenset({"", "OK", "QUESTIONABLE", "UNZEROED"})
 # PS3.16, CID 3001: a code of ISO/IEEE 11073-10101 or, in older files, of SCP-ECG. Both number leads alike, 1 to 255.
 LEAD_CODES = {"MDC": re.compile(r"2:([0-9]{1,3})"), "SCPECG": re.compile(r"5\.6\.3-9-([0-9]{1,3})")}
 LEADS_BY_NUMBER = dict(enumerate(("I", "II", *(f"V{n}" for n in range(1, 8)), *(f"V{n}R" for n in range(2, 8))), 1))
@@ -45,162 +49,268 @@ class Channel:
 
     lead: str
     index: int
-    definition: Item
+    definition: "Dataset"
 
 
 @dataclass(frozen=True)
-class Group:
+class MultiplexGroup:
     """A multiplex group, `number` from 1; `start_ms` is None where the file does not say when it begins."""
 
     number: int
-    item: Item
+    item: "Dataset"
     channels: int
     samples: int
     rate_hz: float
     start_ms: float | None
     leads: tuple[Channel, ...]
 
-    @property
-    def duration_s(self) -> float:
-        return self.samples / self.rate_hz
+
+def is_dicom(source: Source) -> bool:
+    """Whether the file begins as PS3.10 has it, 128 bytes of anything, then DICM; or without these as a waveform."""
+    head = source.head[:FIRST_BYTES]
+    return head.startswith(PREFIX, PREFIX_START) or (head.startswith(FIRST_GROUPS) and WAVEFORM_UIDS in head)
 
 
 def read_dicom(source: Source) -> Recording:
-    """Reads the recording of a DICOM waveform file.
+    """Reads the longest multiplex group that is not DERIVED and that twelve leads can be had from.
 
-    Returns:
-        the leads of the longest ORIGINAL multiplex group that twelve leads can be had from, in millivolts; NaN where
-        the padding value is stored. Leads are named after their codes. Channels that are no ECG lead are left out.
-
-    Raises:
-        RecordingError: and nothing else, whatever the file holds.
+    NaN stands where the padding value is stored. Leads are named after their codes; channels that are no ECG lead are
+    left out.
     """
-    path = source.path
-    items = open_dicom(path, SOP_CLASSES, ["WaveformSequence"]).items("WaveformSequence")
+    dataset = read_dataset(source)
+    items = dataset.get("WaveformSequence") or ()
     groups = [
-        read_group(number, item)
+        read_group(source, number, item)
         for number, item in enumerate(items, start=1)
-        if item.text("WaveformOriginality") == "ORIGINAL"
+        if text(item, "WaveformOriginality") != "DERIVED"
     ]
     if not groups:
-        raise RecordingError(
-            path,
-            "malformed",
-            f"Expected a multiplex group with WaveformOriginality ORIGINAL. Received none among {len(items)}.",
-        )
-    chosen = choose_groups(path, [group for group in groups if group.leads])
-    check_simultaneous(path, chosen)
-    leads = tuple(channel.lead for group in chosen for channel in group.leads)
-    ecg_mv, row = np.empty((len(leads), chosen[0].samples)), 0
+        raise no_waveform(source, dataset, len(items))
+    chosen = choose_groups(source, [group for group in groups if group.leads])
+    check_simultaneous(source, chosen)
+    rows = []
     for group in chosen:
-        multiplex, padding = read_samples(group.item, group.samples, group.channels)
-        for channel in group.leads:
-            name = f"channel {channel.index + 1} of group {group.number}"
-            ecg_mv[row] = millivolts(multiplex[:, channel.index], padding, name, channel.definition)
-            row += 1
-    return Recording(path=path, leads=leads, sampling_rate_hz=chosen[0].rate_hz, ecg_mv=ecg_mv, format="dicom")
+        little_endian = dataset.original_encoding[1] is not False
+        multiplex, padding = read_samples(source, group, little_endian)
+        rows += [millivolts(source, group, channel, multiplex[:, channel.index], padding) for channel in group.leads]
+    leads = tuple(channel.lead for group in chosen for channel in group.leads)
+    return Recording(source.path, leads, chosen[0].rate_hz, np.stack(rows), "dicom")
 
 
-def read_group(number: int, item: Item) -> Group:
+def read_dataset(source: Source) -> "Dataset":
+    """What pydicom makes of the file; its log lines, which quote files, stay away."""
+    import pydicom  # takes half a second to load, which other formats need not wait for
+
+    logger = logging.getLogger("pydicom")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        tags = ["SOPClassUID", "WaveformSequence", "EncapsulatedDocument"]
+        dataset = pydicom.dcmread(source.file, force=True, specific_tags=tags, stop_before_pixels=True)
+        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+        if syntax and syntax not in TRANSFER_SYNTAXES:
+            raise source.refusal(
+                "unknown_format", f"The TransferSyntaxUID must be one without compression. It is {uid_name(syntax)}."
+            )
+        dataset.decode()  # here, where nothing is logged
+        return dataset
+    finally:
+        logger.disabled = was_disabled
+
+
+def no_waveform(source: Source, dataset: "Dataset", derived: int) -> RecordingError:
+    """Why a file without a recording is refused."""
+    if derived:
+        return source.refusal(
+            "malformed", "Every multiplex group is DERIVED, as a median beat is: none is a recording."
+        )
+    content = "an encapsulated document (a PDF) alone" if "EncapsulatedDocument" in dataset else "none"
+    uid = str(dataset.get("SOPClassUID", ""))
+    return source.refusal(
+        "unknown_format", f"Expected a waveform. The file holds {content}; its SOP class is {uid_name(uid)}."
+    )
+
+
+def uid_name(uid: str) -> str:
+    """A UID with its name in PS3.6, for messages; what is no UID is not quoted."""
+    from pydicom.uid import UID
+
+    if not re.fullmatch(r"[0-9.]{1,64}", uid):
+        return "another text" if uid else "not stated"
+    name = UID(uid).name
+    return uid if name == uid else f"{uid} ({name})"
+
+
+def text(item: "Dataset", keyword: str) -> str:
+    """An element's text, empty without the element. May be anybody's: not to be quoted."""
+    value = item.get(keyword)
+    return "" if value is None else str(value).strip(" \0")
+
+
+def decimal(item: "Dataset", keyword: str) -> float | None:
+    """An element's number, None without one."""
+    value: Any = item.get(keyword)
+    return None if value in (None, "") else float(value)
+
+
+def read_group(source: Source, number: int, item: "Dataset") -> MultiplexGroup:
     """What a multiplex group says of itself."""
-    definitions, channels = item.items("ChannelDefinitionSequence"), item.integer("NumberOfWaveformChannels")
-    if len(definitions) != channels:
-        raise item.malformed("ChannelDefinitionSequence", f"{channels} channels", f"{len(definitions)}")
-    samples = item.integer("NumberOfWaveformSamples")
+    definitions, channels = item.get("ChannelDefinitionSequence") or (), int(item.get("NumberOfWaveformChannels") or 0)
+    if not channels or len(definitions) != channels:
+        raise source.refusal(
+            "malformed",
+            f"NumberOfWaveformChannels of group {number} is {channels}, and its ChannelDefinitionSequence has "
+            f"{len(definitions)} channels.",
+        )
+    samples = int(item.get("NumberOfWaveformSamples") or 0)
     if samples == 0:
-        raise RecordingError(item.path, "truncated", f"Expected samples in group {number}. Received none.")
-    if samples * channels > LARGEST_RECORD_SAMPLES:
-        raise RecordingError(
-            item.path,
-            "too_long",
-            f"Expected at most {LARGEST_RECORD_SAMPLES} samples in all. Received {samples * channels}.",
-        )
-    rate_hz = item.decimal("SamplingFrequency") or 0.0
+        raise source.refusal("truncated", f"Group {number} has no samples.")
+    rate_hz = decimal(item, "SamplingFrequency") or 0.0
     if rate_hz <= 0:
-        raise RecordingError(
-            item.path,
-            "sampling_rate",
-            f"Expected a positive SamplingFrequency in Hz of group {number}. Received {rate_hz:g}.",
-        )
-    leads = [(read_lead(index, definition), index, definition) for index, definition in enumerate(definitions)]
-    return Group(
+        raise source.refusal("sampling_rate", f"The SamplingFrequency of group {number} must be positive.")
+    leads = [(read_lead(source, index, definition), index, definition) for index, definition in enumerate(definitions)]
+    return MultiplexGroup(
         number=number,
         item=item,
         channels=channels,
         samples=samples,
         rate_hz=rate_hz,
-        start_ms=item.decimal("MultiplexGroupTimeOffset"),
+        start_ms=decimal(item, "MultiplexGroupTimeOffset"),
         leads=tuple(Channel(lead, index, definition) for lead, index, definition in leads if lead),
     )
 
 
-def read_lead(index: int, definition: Item) -> str | None:
+def read_lead(source: Source, index: int, definition: "Dataset") -> str | None:
     """A channel's lead, None where it is none of an ECG.
 
     Told by its code, by what the code means ('Lead I (Einthoven)', 'aVR, augmented voltage, right') and by its label,
     as not every code is of a scheme known here. Those that tell a lead have to tell the same one.
     """
-    leads, texts = set(), [definition.text("ChannelLabel")]
-    for source in definition.items("ChannelSourceSequence"):
-        pattern, code = LEAD_CODES.get(source.text("CodingSchemeDesignator")), source.text("CodeValue")
+    leads, texts = set(), [text(definition, "ChannelLabel")]
+    for coded in definition.get("ChannelSourceSequence") or ():
+        pattern, code = LEAD_CODES.get(text(coded, "CodingSchemeDesignator")), text(coded, "CodeValue")
         match = pattern.fullmatch(code) if pattern else None
         if match and 1 <= int(match[1]) <= 255:
             leads.add(LEADS_BY_NUMBER.get(int(match[1]), code))
-        texts.append(source.text("CodeMeaning"))
-    leads |= {lead for text in texts if (lead := lead_name(re.split("[,(]", text)[0])) is not None}
+        texts.append(text(coded, "CodeMeaning"))
+    leads |= {lead for name in texts if (lead := lead_name(re.split("[,(]", name)[0])) is not None}
     if len(leads) > 1:
-        raise RecordingError(
-            definition.path,
-            "leads",
-            f"Expected code and label of channel {index + 1} to name one lead. Received {', '.join(sorted(leads))}.",
+        raise source.refusal(
+            "leads", f"Code and label of channel {index + 1} name different leads: {', '.join(sorted(leads))}."
         )
     return leads.pop() if leads else None
 
 
-def choose_groups(path: str, groups: list[Group]) -> list[Group]:
+def choose_groups(source: Source, groups: list[MultiplexGroup]) -> list[MultiplexGroup]:
     """The recording: one group with ECG leads, or several that say that they begin together and last as long."""
-    together: dict[tuple[float | None, ...], list[Group]] = {}
+    together: dict[tuple[float | None, ...], list[MultiplexGroup]] = {}
     for group in groups:
         apart = group.number if group.start_ms is None else 0
         together.setdefault((group.rate_hz, group.samples, group.start_ms, apart), []).append(group)
     candidates = list(together.values())
     if len(candidates) > 1:
         candidates = [candidate for candidate in candidates if is_twelve_lead(candidate)]
-        longest_s = max((candidate[0].duration_s for candidate in candidates), default=0.0)
-        candidates = [candidate for candidate in candidates if candidate[0].duration_s == longest_s]
+        longest_s = max((candidate[0].samples / candidate[0].rate_hz for candidate in candidates), default=0.0)
+        candidates = [each for each in candidates if each[0].samples / each[0].rate_hz == longest_s]
     if len(candidates) != 1:
-        received = ", ".join(f"{len(group.leads)} leads of {group.duration_s:g} s" for group in groups[:5])
-        raise RecordingError(
-            path,
+        received = ", ".join(f"{len(group.leads)} leads of {group.samples / group.rate_hz:g} s" for group in groups[:5])
+        raise source.refusal(
             "leads",
             f"Expected one group of twelve leads longer than any other, or groups with one MultiplexGroupTimeOffset "
-            f"that hold them. Received {received or 'none'}.",
+            f"that hold them. Received {received or 'no channel that is an ECG lead'}.",
         )
-    (chosen,) = candidates
-    leads = [channel.lead for group in chosen for channel in group.leads]
+    leads = [channel.lead for group in candidates[0] for channel in group.leads]
     twice = next((lead for lead in leads if leads.count(lead) > 1), None)
     if twice is not None:
-        raise RecordingError(path, "leads", f"Expected each lead once. Received lead {twice} twice.")
-    return chosen
+        raise source.refusal("leads", f"Expected each lead once. Received lead {twice} twice.")
+    return candidates[0]
 
 
-def is_twelve_lead(groups: list[Group]) -> bool:
+def is_twelve_lead(groups: list[MultiplexGroup]) -> bool:
     """Whether groups hold all twelve leads, or those that the rest can be derived from."""
     leads = {channel.lead for group in groups for channel in group.leads}
     return leads >= set(spec.LEADS) - set(LIMB_LEADS) and len(leads & set(LIMB_LEADS)) >= 2
 
 
-def check_simultaneous(path: str, groups: list[Group]) -> None:
-    """Raises `RecordingError` where leads begin a sample or more apart (C.10.9.1.4.3)."""
+def check_simultaneous(source: Source, groups: list[MultiplexGroup]) -> None:
+    """Refuses leads that begin a sample or more apart (C.10.9.1.4.3)."""
     starts = []
     for group in groups:
         for channel in group.leads:
-            skew = channel.definition.decimal("ChannelSampleSkew")
-            skew_s = channel.definition.decimal("ChannelTimeSkew") or 0.0
-            offset_s = channel.definition.decimal("ChannelOffset") or 0.0
+            skew = decimal(channel.definition, "ChannelSampleSkew")
+            skew_s = decimal(channel.definition, "ChannelTimeSkew") or 0.0
+            offset_s = decimal(channel.definition, "ChannelOffset") or 0.0
             starts.append((skew_s * group.rate_hz if skew is None else skew) + offset_s * group.rate_hz)
     apart = max(starts) - min(starts)
     if not apart < 1:
-        raise RecordingError(
-            path, "unknown_format", f"Expected leads that begin together. Received leads {apart:g} samples apart."
+        raise source.refusal("unknown_format", f"The leads begin {apart:g} samples apart: they must begin together.")
+
+
+def read_samples(source: Source, group: MultiplexGroup, little_endian: bool) -> tuple[np.ndarray, int | None]:
+    """A group's samples as stored, `(samples, channels)`, and the value of a missing one, None without one."""
+    item = group.item
+    kind = (int(item.get("WaveformBitsAllocated") or 0), text(item, "WaveformSampleInterpretation"))
+    # Big-endian files, retired long before the first ECG of 32 bits, hold words of 16: nothing orders the two.
+    if kind not in SAMPLE_TYPES or (kind[0] == 32 and not little_endian):
+        received = kind[1] if re.fullmatch("[A-Z]{2}", kind[1]) else "another"
+        raise source.refusal(
+            "unknown_format",
+            f"Expected 8-bit SB or UB, 16-bit SS or US, or little-endian 32-bit SL or UL. Received {received} in "
+            f"{kind[0]} bits.",
+        )
+    dtype = np.dtype(("<" if little_endian else ">") + SAMPLE_TYPES[kind])
+    stored, expected = item.get("WaveformData") or b"", group.samples * group.channels * dtype.itemsize
+    if not expected <= len(stored) <= expected + expected % 2:
+        raise source.refusal(
+            "truncated" if len(stored) < expected else "malformed",
+            f"Expected {expected} bytes in WaveformData. Received {len(stored)}.",
+        )
+    padding = item.get("WaveformPaddingValue") or b""
+    if 0 < len(padding) < dtype.itemsize:
+        raise source.refusal("malformed", f"WaveformPaddingValue must have {dtype.itemsize} bytes.")
+    multiplex = np.frombuffer(stored, dtype, count=group.samples * group.channels)
+    return multiplex.reshape(group.samples, -1), int(np.frombuffer(padding, dtype, count=1)[0]) if padding else None
+
+
+def millivolts(
+    source: Source, group: MultiplexGroup, channel: Channel, digital: np.ndarray, padding: int | None
+) -> np.ndarray:
+    """One channel's samples, float64, NaN where they are missing (PS3.3, C.10.9.1.4.2)."""
+    name, definition = f"channel {channel.index + 1} of group {group.number}", channel.definition
+    status = definition.get("ChannelStatus") or ""
+    if not USABLE_STATUS.issuperset([status] if isinstance(status, str) else status):
+        raise source.refusal("leads", f"The ChannelStatus of {name} must be OK.")
+    sensitivity = decimal(definition, "ChannelSensitivity")
+    correction = decimal(definition, "ChannelSensitivityCorrectionFactor")
+    scale = (sensitivity or 0.0) * (1.0 if correction is None else correction)
+    if scale == 0:
+        raise source.refusal("unit", f"The ChannelSensitivity of {name} is not stated, or 0.")
+    units = [text(unit, "CodeValue") for unit in definition.get("ChannelSensitivityUnitsSequence") or ()]
+    unit = voltage_unit(units[0]) if len(units) == 1 else None
+    if unit is None:
+        received = units[0] if len(units) == 1 and QUOTABLE_UNIT.fullmatch(units[0]) else "none of them"
+        raise source.refusal("unit", f"Expected {name} in uV, mV or V. Received {received}.")
+    is_missing = digital == padding if padding is not None else np.zeros(digital.shape, bool)
+    check_stored_bits(source, name, digital[~is_missing], definition)
+    with np.errstate(all="ignore"):  # a sensitivity of 1e300 gives infinity, which conforming refuses
+        # Without a baseline, 0 will do: an electrocardiograph blocks direct current, so the offset means nothing.
+        physical = digital.astype(np.float64) * scale + (decimal(definition, "ChannelBaseline") or 0.0)
+        physical *= MILLIVOLTS_PER[unit]
+    physical[is_missing] = np.nan
+    return physical
+
+
+def check_stored_bits(source: Source, name: str, digital: np.ndarray, definition: "Dataset") -> None:
+    """Refuses samples that take more bits than Waveform Bits Stored.
+
+    The standard wants the sign extended over the bits allocated (PS3.3, C.10.9.1.7): of a writer that leaves them 0,
+    each negative sample would become a large positive one.
+    """
+    allocated = 8 * digital.dtype.itemsize
+    bits = int(definition.get("WaveformBitsStored") or allocated)
+    lowest, highest = (-(1 << bits >> 1), (1 << bits >> 1) - 1) if digital.dtype.kind == "i" else (0, (1 << bits) - 1)
+    if bits < allocated and digital.size and not lowest <= digital.min() <= digital.max() <= highest:
+        raise source.refusal(
+            "malformed",
+            f"Expected the samples of {name} between {lowest} and {highest}, as WaveformBitsStored {bits} says. "
+            f"Received {digital.min()} to {digital.max()}.",
         )

@@ -1,12 +1,7 @@
-import copy
+import json
 import logging
-import re
-import resource
 import struct
-import time
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +21,14 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     General32bitECGWaveformStorage,
     GeneralECGWaveformStorage,
-    HemodynamicWaveformStorage,
     ImplicitVRLittleEndian,
     TwelveLeadECGWaveformStorage,
 )
 
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.dicom import is_dicom
 from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 NUMBERS = dict(zip(LEADS, (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), strict=True))
@@ -118,15 +112,6 @@ def write(
     path = str(folder / "ecg.dcm")
     dataset.save_as(path, enforce_file_format=True)
     return path
-
-
-def refusal(path: str) -> RecordingError:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(path)
-    assert re.search(r"^Expected .* Received .*\.$", caught.value.detail)
-    for text in PLANTED:
-        assert text not in caught.value.detail
-    return caught.value
 
 
 def test_real_12_lead_file_by_eye(shared: Path) -> None:
@@ -280,7 +265,12 @@ def test_the_median_beat_is_not_the_recording(tmp_path: Path, first: bool) -> No
 
 def test_nothing_but_a_median_beat(tmp_path: Path) -> None:
     error = refusal(write(tmp_path, group(WaveformOriginality="DERIVED")))
-    assert (error.code, "ORIGINAL" in error.detail) == ("malformed", True)
+    assert (error.code, "DERIVED" in error.detail) == ("malformed", True)
+
+
+def test_a_group_that_does_not_say_whether_it_is_derived(tmp_path: Path) -> None:
+    recording = open_recording(write(tmp_path, group(WaveformOriginality=None)))
+    np.testing.assert_allclose(recording.ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
 def test_a_damaged_median_beat_does_no_harm(tmp_path: Path) -> None:
@@ -332,10 +322,10 @@ def test_two_recordings_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "code_", "named"),
     [
-        ({"ChannelSensitivity": None}, "unit", "a ChannelSensitivity."),
-        ({"ChannelSensitivity": ""}, "unit", "a ChannelSensitivity."),
-        ({"ChannelSensitivity": "0"}, "unit", "a ChannelSensitivity."),
-        ({"ChannelSensitivityCorrectionFactor": None}, "unit", "a ChannelSensitivityCorrectionFactor."),
+        ({"ChannelSensitivity": None}, "unit", "ChannelSensitivity of channel 5"),
+        ({"ChannelSensitivity": ""}, "unit", "ChannelSensitivity of channel 5"),
+        ({"ChannelSensitivity": "0"}, "unit", "ChannelSensitivity of channel 5"),
+        ({"ChannelSensitivityCorrectionFactor": "0"}, "unit", "ChannelSensitivity of channel 5"),
         ({"ChannelSensitivityUnitsSequence": None}, "unit", "channel 5 of group 1 in uV, mV or V"),
         ({"ChannelSensitivityUnitsSequence": Sequence()}, "unit", "channel 5 of group 1 in uV, mV or V"),
         ({"ChannelSensitivityUnitsSequence": code("mm[Hg]", "UCUM")}, "unit", "mm[Hg]"),
@@ -347,8 +337,6 @@ def test_two_recordings_in_a_file(tmp_path: Path) -> None:
         ({"ChannelSampleSkew": "1"}, "unknown_format", "1 samples apart"),
         ({"ChannelSampleSkew": None, "ChannelTimeSkew": "0.01"}, "unknown_format", "5 samples apart"),
         ({"ChannelOffset": "-0.5"}, "unknown_format", "250 samples apart"),
-        ({"WaveformBitsStored": None}, "malformed", "WaveformBitsStored"),
-        ({"WaveformBitsStored": 17}, "malformed", "1 to 16 in WaveformBitsStored"),
         ({"WaveformBitsStored": 11}, "malformed", "between -1024 and 1023"),
     ],
 )
@@ -362,6 +350,8 @@ def test_bad_channels(tmp_path: Path, changes: dict[str, Any], code_: str, named
     "changes",
     [
         {"ChannelBaseline": None},
+        {"WaveformBitsStored": None},
+        {"ChannelSensitivity": "4.88", "ChannelSensitivityCorrectionFactor": None},
         {"ChannelStatus": "QUESTIONABLE"},
         {"ChannelSampleSkew": None},
         {"ChannelSampleSkew": None, "ChannelTimeSkew": "0.001"},
@@ -377,18 +367,16 @@ def test_channels_that_are_good_enough(tmp_path: Path, changes: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("changes", "code_", "named"),
     [
-        ({"WaveformOriginality": None}, "malformed", "ORIGINAL"),
         ({"SamplingFrequency": None}, "sampling_rate", "group 1"),
-        ({"SamplingFrequency": "0"}, "sampling_rate", "Received 0"),
-        ({"SamplingFrequency": "-500"}, "sampling_rate", "Received -500"),
-        ({"SamplingFrequency": ["500", "250"]}, "malformed", "SamplingFrequency"),
-        ({"NumberOfWaveformChannels": 11}, "malformed", "Expected 11 channels"),
+        ({"SamplingFrequency": "0"}, "sampling_rate", "group 1"),
+        ({"SamplingFrequency": "-500"}, "sampling_rate", "group 1"),
+        ({"NumberOfWaveformChannels": 11}, "malformed", "is 11,"),
         ({"NumberOfWaveformChannels": None}, "malformed", "NumberOfWaveformChannels"),
-        ({"ChannelDefinitionSequence": None}, "malformed", "Received 0"),
-        ({"NumberOfWaveformSamples": 0}, "truncated", "Expected samples"),
+        ({"ChannelDefinitionSequence": None}, "malformed", "has 0 channels"),
+        ({"NumberOfWaveformSamples": 0}, "truncated", "Group 1"),
         ({"NumberOfWaveformSamples": SAMPLES + 1}, "truncated", "Expected 4824 bytes in WaveformData. Received 4800"),
         ({"NumberOfWaveformSamples": SAMPLES - 1}, "malformed", "Expected 4776 bytes in WaveformData. Received 4800"),
-        ({"NumberOfWaveformSamples": 4_000_000_000}, "too_long", "48000000000"),
+        ({"NumberOfWaveformSamples": 4_000_000_000}, "truncated", "96000000000"),
         ({"WaveformData": None}, "truncated", "Received 0"),
         ({"WaveformSampleInterpretation": "MB"}, "unknown_format", "Received MB in 16 bits"),
         ({"WaveformSampleInterpretation": None}, "unknown_format", "in 16 bits"),
@@ -416,29 +404,22 @@ def test_padding_shorter_than_a_sample(tmp_path: Path) -> None:
     assert (error.code, "WaveformPaddingValue" in error.detail) == ("malformed", True)
 
 
-def test_another_sop_class_is_named_by_its_uid(tmp_path: Path) -> None:
-    error = refusal(write(tmp_path, group(), sop_class=HemodynamicWaveformStorage))
-    assert error.code == "unknown_format"
-    assert "1.2.840.10008.5.1.4.1.1.9.2.1 (Hemodynamic Waveform Storage)" in error.detail
-    ct = str(get_testdata_file("CT_small.dcm"))
-    assert is_dicom(Source(str(ct)))
-    with pytest.raises(RecordingError, match=r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.2 \(CT Image Storage\)") as caught:
-        open_recording(ct)
-    assert caught.value.code == "unknown_format"
+def test_files_without_a_waveform(shared: Path) -> None:
+    for path, words in (
+        (shared / "cases" / "W14" / "12_lead_sop_with_pdf.dcm", ["PDF"]),
+        (str(get_testdata_file("CT_small.dcm")), ["none", "1.2.840.10008.5.1.4.1.1.2 (CT Image Storage)"]),
+    ):
+        error = refusal(str(path))
+        assert error.code == "unknown_format"
+        assert all(word in error.detail for word in words)
 
 
-def test_a_huge_image_is_refused_by_its_first_bytes(tmp_path: Path) -> None:
-    path = write(tmp_path, group(), sop_class="1.2.840.10008.5.1.4.1.1.2")
-    with open(path, "r+b") as file:
-        file.truncate(1 << 40)
-    assert refusal(path).code == "unknown_format"
-
-
-def test_a_huge_ecg_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    path = write(tmp_path, group())
-    with open(path, "r+b") as file:
-        file.truncate(1 << 40)
-    assert refusal(path).code == "too_long"
+def test_an_ecg_under_another_sop_class(shared: Path) -> None:
+    case = shared / "cases" / "W11"
+    spans = json.loads((case / "expected.json").read_text())["expected"]["peak_to_peak_mv"]
+    recording = open_recording(case / "hemodynamic.dcm")
+    assert recording.leads == tuple(spans)
+    np.testing.assert_allclose(np.ptp(recording.ecg_mv, axis=1), list(spans.values()), atol=0.006)
 
 
 def test_free_text_where_a_uid_belongs(tmp_path: Path) -> None:
@@ -446,7 +427,7 @@ def test_free_text_where_a_uid_belongs(tmp_path: Path) -> None:
     content = Path(path).read_bytes()
     uid = str(TwelveLeadECGWaveformStorage).encode()
     Path(path).write_bytes(content.replace(uid, PLANTED[0].encode().ljust(len(uid))))
-    assert refusal(path).code == "unknown_format"
+    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
 def test_compressed_transfer_syntax(tmp_path: Path) -> None:
@@ -468,32 +449,7 @@ def test_elements_alone(tmp_path: Path, syntax: str, meta: bool) -> None:
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
-def test_what_is_no_dicom(tmp_path: Path) -> None:
-    path = write(tmp_path, group())
-    content = Path(path).read_bytes()
-    uid = str(TwelveLeadECGWaveformStorage).encode()
-    ct = content.replace(uid, b"1.2.840.10008.5.1.4.1.1.2".ljust(len(uid), b"\0"))
-    for other in (content[134:], ct[132:], b"\x08\0" + bytes(999), b""):
-        Path(path).write_bytes(other)
-        assert not is_dicom(Source(str(path)))
-        assert refusal(path).code == "unknown_format"
-    assert not is_dicom(Source(str(tmp_path)))
-    assert not is_dicom(Source(str(tmp_path / "none")))
-    assert not is_dicom(Source("null\0byte"))
-    for missing in (str(tmp_path), str(tmp_path / "none"), "null\0byte"):
-        assert refusal(missing).code == "missing"
-
-
-def test_nothing_but_meta_information(tmp_path: Path) -> None:
-    path = write(tmp_path)
-    assert refusal(path).code == "malformed"
-    content = Path(path).read_bytes()
-    for length in (132, 140, 200, 300, 340):
-        Path(path).write_bytes(content[:length])
-        assert refusal(path).code in ("malformed", "unknown_format", "truncated")
-
-
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_truncated_files(tmp_path: Path, syntax: str) -> None:
     content = Path(write(tmp_path, group(), syntax=syntax)).read_bytes()
     for lost in (2, 4, 1000):
@@ -501,95 +457,9 @@ def test_truncated_files(tmp_path: Path, syntax: str) -> None:
         assert refusal(str(tmp_path / "part.dcm")).code == "truncated"
 
 
-def test_deflated_with_garbage(tmp_path: Path) -> None:
-    path = write(tmp_path, group(), syntax=DeflatedExplicitVRLittleEndian)
-    content = Path(path).read_bytes()
-    end = 132 + 12 + struct.unpack("<L", content[140:144])[0]
-    Path(path).write_bytes(content[:end] + b"\xff" * 500)
-    assert refusal(path).code == "malformed"
-
-
-# The beginning of a hostile file: explicit, little-endian, of the 12-lead class.
-def element(tag: tuple[int, int], vr: bytes, value: bytes, length: int | None = None) -> bytes:
-    value += bytes(len(value) % 2)
-    length = len(value) if length is None else length
-    if vr in (b"SQ", b"OB", b"UN"):
-        return struct.pack("<HH2sHL", *tag, vr, 0, length) + value
-    return struct.pack("<HH2sH", *tag, vr, length) + value
-
-
-def beginning(syntax: str = ExplicitVRLittleEndian) -> bytes:
-    return (
-        bytes(128)
-        + b"DICM"
-        + element((2, 2), b"UI", str(TwelveLeadECGWaveformStorage).encode())
-        + element((2, 0x10), b"UI", syntax.encode())
-    )
-
-
-ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
-OPEN_ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
-OPEN_SEQUENCE = element((0x5400, 0x100), b"SQ", b"", 0xFFFFFFFF)
-EMPTY = element((9, 0x10), b"LO", b"")
-
-
-HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "huge length": ("truncated", lambda: element((0x5400, 0x100), b"SQ", ITEM, 0xFFFFFFF0)),
-    "huge length of what is not wanted": ("malformed", lambda: element((9, 0x10), b"UN", b"", 0xFFFFFFF0)),
-    "huge length in an item": (
-        "malformed",
-        lambda: OPEN_SEQUENCE + OPEN_ITEM + element((0x3A, 4), b"UN", b"", 0xFFFFFFF0),
-    ),
-    "open sequence without an end": ("malformed", lambda: OPEN_SEQUENCE),
-    "open sequence without items": ("malformed", lambda: OPEN_SEQUENCE + b"\xff" * 999),
-    "open value without an end": (
-        "malformed",
-        lambda: element((9, 0x10), b"OB", b"\xfe\xff\xdd" * 1_000_000, 0xFFFFFFFF),
-    ),
-    "depth": ("unsafe", lambda: (OPEN_SEQUENCE + OPEN_ITEM) * 100_000),
-    "items": ("unsafe", lambda: element((0x5400, 0x100), b"SQ", ITEM * 1_000_000)),
-    "items of an open sequence": ("unsafe", lambda: OPEN_SEQUENCE + ITEM * 1_000_000),
-    "items of what is not wanted": (
-        "unsafe",
-        lambda: element((0x40, 0xB020), b"SQ", b"", 0xFFFFFFFF) + ITEM * 1_000_000,
-    ),
-    "elements": ("unsafe", lambda: EMPTY * 1_000_000),
-    "elements of an item": ("unsafe", lambda: OPEN_SEQUENCE + OPEN_ITEM + EMPTY * 1_000_000),
-    "character set of many parts": ("unsafe", lambda: element((8, 5), b"UN", b"a\\" * 1_000_000)),
-    "many character sets": ("unsafe", lambda: element((8, 5), b"LO", b"a\\" * 30) * 100_000),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_cost_little(tmp_path: Path, name: str) -> None:
-    code_, content = HOSTILE[name]
-    path = tmp_path / "hostile.dcm"
-    path.write_bytes(beginning() + content())
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    error = refusal(str(path))
-    assert error.code == code_, error.detail
-    assert time.process_time() - began < 5
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 1 << 29
-
-
-def test_a_deflated_bomb(tmp_path: Path) -> None:
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    deflated = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(400)) + deflater.flush()
-    path = tmp_path / "bomb.dcm"
-    path.write_bytes(beginning(DeflatedExplicitVRLittleEndian) + deflated)
-    assert path.stat().st_size < 1_000_000
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    assert refusal(str(path)).code == "unsafe"
-    assert time.process_time() - began < 5
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 400 << 20
-
-
 def test_numbers_that_overflow_are_left_to_conforming(tmp_path: Path) -> None:
     changes = {"ChannelSensitivity": "1e300", "ChannelSensitivityCorrectionFactor": "1e300"}
     assert np.isinf(open_recording(write(tmp_path, with_channels(**changes))).ecg_mv[4]).any()
-    path = write(tmp_path, with_channels(ChannelSensitivity="123456"))
-    Path(path).write_bytes(Path(path).read_bytes().replace(b"123456", b"1e9999"))
-    assert refusal(path).code == "malformed"
 
 
 def test_pydicom_s_log_and_warnings_stay_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -670,73 +540,4 @@ def test_32_bits_in_big_endian(tmp_path: Path) -> None:
     assert refusal(path).code == "unknown_format"
 
 
-def elements_of(dataset: Dataset) -> Iterator[tuple[Dataset, Any]]:
-    for found in dataset:
-        yield dataset, found
-        if found.VR == "SQ":
-            for below in found.value:
-                yield from elements_of(below)
-
-
-def change(group_: Dataset, index: int, value: str) -> Dataset:
-    """A copy of a group of which one element, at any depth, is removed, empty, or another number or text."""
-    changed = copy.deepcopy(group_)
-    holder, found = list(elements_of(changed))[index]
-    del holder[found.tag]
-    if value == "remove":
-        return changed
-    stored: Any = value
-    if found.VR == "SQ":
-        stored = Sequence([Dataset()] * len(value))
-    elif found.VR in ("US", "UL"):
-        stored = int(value) if value.isdecimal() and int(value) < 1 << 16 else None
-    elif found.VR in ("OW", "OB"):
-        stored = value.encode()
-    elif found.VR == "DS" and not re.fullmatch("-?[0-9]+", value):
-        stored = None
-    holder.add_new(found.tag, found.VR, stored)
-    return changed
-
-
-def test_every_element_removed_emptied_or_replaced(tmp_path: Path) -> None:
-    channels = [channel(lead, ChannelLabel=lead, ChannelOffset="0") for lead in LEADS[:2]]
-    original = group(DIGITAL[:, :2].copy(), channels=channels, MultiplexGroupTimeOffset="0")
-    read, codes = 0, set()
-    for index in range(sum(1 for _ in elements_of(original))):
-        for value in ("remove", "", "0", "-1", "60000", "9" * 16, "text"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pydicom's, about what it is told to write
-                path = write(tmp_path, change(original, index, value))
-            try:
-                recording = open_recording(path)
-            except RecordingError as error:
-                codes.add(error.code)
-            else:
-                read += 1
-                assert recording.ecg_mv.shape == (len(recording.leads), SAMPLES)
-    assert read > 20
-    assert {"malformed", "truncated", "unit", "leads", "sampling_rate", "unknown_format"} <= codes
-
-
 Survives = Callable[..., tuple[int, int]]
-
-
-@pytest.mark.parametrize(
-    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
-)
-def test_damaged_files(tmp_path: Path, survives: Survives, syntax: str) -> None:
-    digital = DIGITAL.astype(">i2" if syntax == ExplicitVRBigEndian else "<i2")
-    beat = group(digital[:60], WaveformOriginality="DERIVED")
-    content = Path(write(tmp_path, group(digital), beat, syntax=syntax)).read_bytes()
-    read, refused = survives(open_recording, content, "damaged.dcm", 100, seed=1)
-    assert read > 0 or syntax == DeflatedExplicitVRLittleEndian
-    assert refused > 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["cardio_sample.dcm", f"{GUANGXI}.dcm"])
-def test_two_thousand_damaged_files(shared: Path, survives: Survives, name: str) -> None:
-    content = (shared / "data" / "formats" / "dicom" / name).read_bytes()
-    read, refused = survives(open_recording, content, "damaged.dcm", 2000)
-    assert read > 100
-    assert refused > 100
