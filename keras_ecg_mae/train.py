@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import TRAINED_STAGES, Config
 
-SECTIONS = ["model", "training", "pretraining", "finetuning", "evaluation", "export"]
+SHOWN = ("model", "training", "pretraining", "finetuning", "mae_finetuning", "evaluation", "export")
 
 
 def main(config: Config, _: list[str]) -> int:
@@ -42,4 +42,4 @@ def main(config: Config, _: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main, SECTIONS)
+    run_command(main, SHOWN)
