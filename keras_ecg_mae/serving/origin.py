@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_ecg_mae.config import SPLITS, Cohort
+from keras_ecg_mae.config import SPLITS, Cohort, Quality
 from keras_ecg_mae.dataset import CohortDescription, Manifest, evaluation_batches
 from keras_ecg_mae.run_folder import SETTINGS, Made, read_made
 from keras_ecg_mae.storage import read_if_there
@@ -31,6 +31,7 @@ class Origin:
         dataset: checksum of the dataset it was trained on.
         cohort: who is in that dataset.
         max_flat_leads, long_recordings: `prepare`'s settings, which say what becomes of a recording before the model.
+        quality: what `prepare` refused recordings for, and by which limits: settings of `Quality`.
         lvef_threshold: an ejection fraction under this percentage is a positive label; None with another label.
         settings: others that made it, by name, for the model card.
         made: when and by which revision its weights were finished; None where it is not known.
@@ -41,6 +42,7 @@ class Origin:
     cohort: CohortDescription
     max_flat_leads: int = 0
     long_recordings: str = "first"
+    quality: Mapping[str, Any] = field(default_factory=dict)
     lvef_threshold: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     made: Made | None = None
@@ -63,6 +65,9 @@ def origin_of(run: str, stage: Path, manifest: Manifest) -> Origin:
         cohort=manifest,
         max_flat_leads=prepared.get("max_flat_leads", Cohort.max_flat_leads),
         long_recordings=prepared.get("long_recordings", Cohort.long_recordings),
+        quality={
+            item.name: prepared[flag] for item in fields(Quality) if (flag := Quality.flag(item.name)) in prepared
+        },
         lvef_threshold=None if prepared.get("label_column") else prepared.get("lvef_threshold"),
         settings={name: made_with[name] for name in _SHOWN if name in made_with},
         made=read_made(stage),

@@ -34,12 +34,13 @@ def load_model(config: Config) -> tuple[Classifies, str, Conforming]:
     """What predicts, its name, and what becomes of files before it. Raises `RunError` or `ServerError` without one."""
     if config.prediction.server:
         served = ServedModel(config.prediction)
-        # What the model was trained on, its server knows: it has the last word on flat leads.
+        # What the model was trained on, its server knows: it has the last word on flat leads, and knows no findings.
         long_recordings = config.prediction.server_long_recordings
         return served, served.name, Conforming(config.signal, long_recordings, max_flat_leads=11)
     exported = ExportedModel(storage_path(config.prediction.model))
     folder = exported.folder if is_remote(exported.folder) else exported.folder.resolve()
-    return exported, str(folder), Conforming(config.signal, exported.long_recordings, exported.max_flat_leads)
+    conforming = Conforming(config.signal, exported.long_recordings, exported.max_flat_leads, exported.quality)
+    return exported, str(folder), conforming
 
 
 class Predicting:
