@@ -190,6 +190,11 @@ def test_export_alone_makes_the_next_version(finished: Path, tmp_path: Path) -> 
             ["--model=saved_models/test"],
             "Expected recordings: files and --files, or --dataset. Received none",
         ),
+        (
+            "train",
+            [f"--flagfile={REPOSITORY}/pipelines/physionet.flags"],
+            r"prepare --flagfile=\S*/physionet.flags --recordings=ROOT --labels=TABLE --output=runs/physionet/dataset$",
+        ),
         ("predict", ["--model=nowhere", "file"], "nowhere: Expected an export"),
         ("evaluate", ["--run=nowhere", "--dataset=dataset"], "nowhere/.*Expected"),
         ("train", ["--run=r", "--dataset=dataset", "--size=giant"], "Expected --size to be one of tiny"),

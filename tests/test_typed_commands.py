@@ -135,6 +135,11 @@ OTHERS = (
         makes="runs/one/manifest.json",
     ),
     Known(
+        "python -m keras_ecg_mae.prepare {} --recordings=ROOT --labels=TABLE --output={}",
+        fill={"prepare {}": "prepare --flagfile=pipelines/ds1.flags", "--output={}": "--output=runs/named"},
+        makes="runs/named/manifest.json",
+    ),
+    Known(
         "python -m keras_ecg_mae.prepare --recordings=ROOT --labels=TABLE.csv --output=DATASET --external_*=NAME",
         fill={"DATASET": "runs/two", "NAME": "institution_2"},
         makes="runs/two/manifest.json",
@@ -188,7 +193,10 @@ OTHERS = (
     Known("python -m keras_ecg_mae.COMMAND", "stands for the others"),
     Known("python benchmarks/*.py*", "measures for minutes to hours: a benchmark is no test"),
     Known("python pipelines/tfx_pipeline.py *", "needs TFX, in an environment of its own: `make tfx`"),
-    *(Known(f"make {target}", "CI runs it") for target in ("test", "lint", "types", "imports", "bazel", "tfx")),
+    *(
+        Known(f"make {target}", "CI runs it")
+        for target in ("test", "test-pythons", "lint", "types", "imports", "bazel", "tfx")
+    ),
     Known("make PYTHON=/path/to/python3.12 test", "CI runs the tests on other Pythons"),
     Known("make constraints", "needs a package index"),
 )
