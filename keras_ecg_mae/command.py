@@ -19,15 +19,15 @@ PREEMPTED = 75
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def run_command(main: Callable[[Config, list[str]], int], sections: Sequence[str], *, arguments: bool = False) -> None:
+def run_command(main: Callable[[Config, list[str]], int], shown: Sequence[str], *, arguments: bool = False) -> None:
     """Parses the command line and exits with what `main` returns for the settings and the remaining arguments.
 
     Args:
         main: imports what it needs itself, since TensorFlow takes seconds to load and `--help` should not.
-        sections: the sections of `Config` that `--help` shows.
+        shown: what `--help` shows: sections of `Config`, or single settings as `cohort.labels`.
         arguments: whether the command takes any besides flags.
     """
-    define_flags(sections)
+    define_flags(shown)
 
     def checked(argv: list[str]) -> int:
         status = attempt(argv)

@@ -530,6 +530,11 @@ class Prediction(Section):
                 "Expected --server to be HOST:PORT, or http://HOST:PORT without name and password. Received another "
                 "form."
             )
+        if "/v1/models" in self.server:
+            raise ConfigError(
+                "Expected --server to be http://HOST:PORT, and the model's name as --model. Received an address with "
+                "/v1/models in it, which is added."
+            )
         self.expect("server_timeout_s", self.server_timeout_s > 0, "to be positive")
         self.expect("server_attempts", self.server_attempts >= 1, "to be at least 1")
         self.expect("predict_batch_size", self.predict_batch_size >= 1, "to be at least 1")

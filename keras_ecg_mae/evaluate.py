@@ -13,6 +13,8 @@ import sys
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 
+SHOWN = ("training.dataset", "training.run", "evaluation.confidence", "evaluation.evaluate_batch_size")
+
 
 def main(config: Config, _: list[str]) -> int:
     """Evaluates and prints the table."""
@@ -26,4 +28,4 @@ def main(config: Config, _: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main, ["training", "evaluation"])
+    run_command(main, SHOWN)

@@ -11,6 +11,8 @@ import sys
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 
+SHOWN = ("training.dataset", "training.run", "export", "evaluation.confidence", "evaluation.evaluate_batch_size")
+
 
 def main(config: Config, _: list[str]) -> int:
     """Exports and prints where to."""
@@ -23,4 +25,4 @@ def main(config: Config, _: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main, ["training", "export"])
+    run_command(main, SHOWN)

@@ -1,7 +1,7 @@
 """Turns the settings of `config.py` into absl flags and back.
 
 Every command knows every flag, so that one flag file describes an experiment from files to served model;
-`--help` of a command shows the flags of the sections it uses.
+`--help` of a command shows the flags it uses.
 """
 
 import sys
@@ -30,12 +30,12 @@ def settings(section: type[Section]) -> Iterator[tuple[str, "Field[Any]"]]:
 
 
 def define_flags(shown: Sequence[str], values: flags.FlagValues = FLAGS) -> None:
-    """Defines a flag for every setting; `--help` shows those of the sections named in `shown`."""
+    """Defines a flag for every setting; `--help` shows those of `shown`: a section's name, or one setting's with it."""
     for name, section in sections():
         for flag, item in settings(section):
             if flag not in values:
                 _define(flag, item, values)
-            if name in shown:
+            if name in shown or f"{name}.{item.name}" in shown:
                 values.register_key_flag_for_module(sys.argv[0], values[flag])
 
 

@@ -27,6 +27,8 @@ from keras_ecg_mae.config import LOCAL, Config
 if TYPE_CHECKING:
     from keras_ecg_mae.serving.predicting import Predicting
 
+SHOWN = ("prediction", "signal", "training.dataset", "cohort.runner")
+
 
 def main(config: Config, files: list[str]) -> int:
     """Predicts every recording, one line each."""
@@ -71,4 +73,4 @@ def _print(config: Config, predicting: "Predicting") -> int:
 
 
 if __name__ == "__main__":
-    run_command(main, ["prediction", "signal"], arguments=True)
+    run_command(main, SHOWN, arguments=True)

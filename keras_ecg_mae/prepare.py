@@ -19,6 +19,8 @@ from keras_ecg_mae.errors import REASONS, ConfigError
 if TYPE_CHECKING:
     from keras_ecg_mae.dataset import CohortDescription
 
+SHOWN = ("cohort", "signal", "quality")
+
 
 def main(config: Config, arguments: list[str]) -> int:
     """Prepares `--output` and prints the counts."""
@@ -87,4 +89,4 @@ def _counts(cohort: "CohortDescription") -> list[str]:
 
 
 if __name__ == "__main__":
-    run_command(main, ["cohort", "signal", "quality"], arguments=True)
+    run_command(main, SHOWN, arguments=True)

@@ -17,6 +17,8 @@ from keras_ecg_mae.storage import storage_path
 
 RUN_FILES, DATASET_FILES = ("run.json", "flags.txt"), ("manifest.json", "cohort.json")
 
+SHOWN = ("report",)
+
 
 def main(config: Config, folders: list[str]) -> int:
     """Writes the report to `--report_output` and prints it."""
@@ -52,4 +54,4 @@ def _is_run(folder: str) -> bool:
 
 
 if __name__ == "__main__":
-    run_command(main, ["report"], arguments=True)
+    run_command(main, SHOWN, arguments=True)

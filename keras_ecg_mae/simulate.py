@@ -11,6 +11,8 @@ from pathlib import Path
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 
+SHOWN = ("simulation", "cohort.recordings", "cohort.labels")
+
 
 def main(config: Config, _: list[str]) -> int:
     """Simulates into `--recordings`."""
@@ -35,4 +37,4 @@ def main(config: Config, _: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main, ["simulation", "cohort"])
+    run_command(main, SHOWN)

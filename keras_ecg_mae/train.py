@@ -12,8 +12,10 @@ from contextlib import nullcontext
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import TRAINED_STAGES, Config
+from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.storage import storage_path
 
-SECTIONS = ["model", "training", "pretraining", "finetuning", "evaluation", "export"]
+SHOWN = ("model", "training", "pretraining", "finetuning", "mae_finetuning", "evaluation", "export")
 
 
 def main(config: Config, _: list[str]) -> int:
@@ -21,14 +23,16 @@ def main(config: Config, _: list[str]) -> int:
     from keras_ecg_mae.dataset import read_manifest
     from keras_ecg_mae.run_folder import alone
     from keras_ecg_mae.stages import begin_run, run_stage, summary
-    from keras_ecg_mae.storage import storage_path
     from keras_ecg_mae.training.distribution import agreed, is_chief, let_memory_grow, make_strategy
 
     config.training.require("dataset", "run")
     let_memory_grow()
     strategy = make_strategy(config.training.strategy)  # workers have to meet before anything is computed
     chief = is_chief(strategy)
-    manifest = read_manifest(config.training.dataset)
+    try:
+        manifest = read_manifest(config.training.dataset)
+    except DatasetError as error:
+        raise _with_the_command_that_makes_it(error, config.training.dataset) from error
     with alone(storage_path(config.training.run)) if chief else nullcontext():
         begin_run(config, manifest, chief)
         for stage in config.training.stages:
@@ -40,5 +44,16 @@ def main(config: Config, _: list[str]) -> int:
     return 0
 
 
+def _with_the_command_that_makes_it(error: DatasetError, dataset: str) -> DatasetError:
+    """Where there is no dataset and the command came from flag files: those say how it is prepared, too."""
+    flag_files = " ".join(word for word in sys.argv[1:] if word.startswith("--flagfile="))
+    if not flag_files or storage_path(dataset).exists():
+        return error
+    return DatasetError(
+        f"{error} Make it with: python -m keras_ecg_mae.prepare {flag_files} --recordings=ROOT --labels=TABLE "
+        f"--output={dataset}"
+    )
+
+
 if __name__ == "__main__":
-    run_command(main, SECTIONS)
+    run_command(main, SHOWN)

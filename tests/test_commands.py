@@ -261,6 +261,11 @@ def test_export_alone_takes_the_dataset_from_the_run(finished: Path, tmp_path: P
             ["--model=saved_models/test"],
             "Expected recordings: files and --files, or --dataset. Received none",
         ),
+        (
+            "train",
+            [f"--flagfile={REPOSITORY}/pipelines/physionet.flags"],
+            r"prepare --flagfile=\S*/physionet.flags --recordings=ROOT --labels=TABLE --output=runs/physionet/dataset$",
+        ),
         ("predict", ["--model=nowhere", "file"], "nowhere: Expected an export"),
         ("evaluate", ["--run=nowhere", "--dataset=dataset"], "nowhere/.*Expected"),
         ("train", ["--run=r", "--dataset=dataset", "--size=giant"], "Expected --size to be one of tiny"),

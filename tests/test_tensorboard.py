@@ -1,21 +1,20 @@
 """TensorBoard, started as `train` says and opened in Chromium: what a user sees of a run."""
 
-import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import Config, Finetuning, Model, Pretraining, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.stages import begin_run, run_stage
 
@@ -32,9 +31,9 @@ const text = (node) => node.nodeType === Node.TEXT_NODE ? node.data
 return text(document.body);
 """
 PICTURES = """
-const images = (root) => [...root.querySelectorAll('*')].flatMap(
-  element => [...(element.nodeName === 'IMG' ? [element] : []), ...(element.shadowRoot ? images(element.shadowRoot) : [])]);
-return images(document).filter(image => image.complete && image.naturalWidth > 100).length;
+const every = (root) => [...root.querySelectorAll('*')].flatMap(
+  element => [element, ...(element.shadowRoot ? every(element.shadowRoot) : [])]);
+return every(document).filter(element => element.nodeName === 'IMG' && element.naturalWidth > 100).length;
 """
 
 
@@ -62,13 +61,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield opened
 
 
-@pytest.fixture
-def tensorboard(tiny_config: Config, simulated: Manifest) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def tensorboard(simulated: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address, over a run that was pretrained and fine-tuned at two rates."""
-    begin_run(tiny_config, simulated, chief=True)
-    for stage in ("pretrain", "finetune"):
-        run_stage(stage, tiny_config, simulated)
-    command = [str(Path(sys.executable).with_name("tensorboard")), "--logdir", tiny_config.training.run]
+    run = str(tmp_path_factory.mktemp("watched") / "run")
+    config = Config(
+        model=Model(size="tiny"),
+        training=Training(dataset=simulated.folder, run=run),
+        pretraining=Pretraining(epochs=2, batch_size=16, warmup_epochs=1, validation_epochs=1),
+        finetuning=Finetuning(epochs=2, batch_size=16, learning_rates=(1e-3, 3e-4)),
+    )
+    begin_run(config, simulated)
+    run_stage("pretrain", config, simulated)
+    run_stage("finetune", config, simulated)
+    command = [str(Path(sys.executable).with_name("tensorboard")), "--logdir", run]
     with subprocess.Popen([*command, "--host=127.0.0.1", "--port=0"], stderr=subprocess.PIPE, text=True) as started:
         assert started.stderr is not None
         said = []
@@ -83,12 +89,23 @@ def tensorboard(tiny_config: Config, simulated: Manifest) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_its_pages_show_a_run(tensorboard: str, browser: webdriver.Chrome) -> None:
-    for page, expected in {"timeseries": (*SCALARS, *IMAGES), "images": IMAGES, "hparams": HPARAMS}.items():
-        browser.get(f"{tensorboard}#{page}")
-        browser.refresh()  # after the first page only what stands behind # changes, which loads nothing
-        WebDriverWait(browser, 60).until(
-            lambda opened: all(tag in opened.execute_script(TEXT) for tag in expected), f"{page}: {expected}"
-        )
-        if page == "images":
-            WebDriverWait(browser, 30).until(lambda opened: opened.execute_script(PICTURES) >= len(expected))
+@pytest.mark.parametrize(
+    ("page", "expected"), [("timeseries", (*SCALARS, *IMAGES)), ("images", IMAGES), ("hparams", HPARAMS)]
+)
+def test_a_page_shows_the_run(
+    page: str, expected: tuple[str, ...], tensorboard: str, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{tensorboard}#{page}")
+    browser.refresh()  # after the first page only what stands behind # changes, which loads nothing
+
+    def missing() -> list[str]:
+        text = browser.execute_script(TEXT)
+        return [tag for tag in expected if tag not in text]
+
+    def complete(_: webdriver.Chrome) -> bool:
+        return not missing() and (page != "images" or browser.execute_script(PICTURES) >= len(expected))
+
+    try:
+        WebDriverWait(browser, 60).until(complete)
+    except TimeoutException:
+        pytest.fail(f"The page {page} lacks {missing()}, or pictures: {browser.execute_script(TEXT)}")

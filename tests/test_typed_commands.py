@@ -24,7 +24,7 @@ import pytest
 from absl import flags as absl_flags
 
 from keras_ecg_mae import flags
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import Config, Section
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL_SERVER = REPOSITORY / "tests" / "serving" / "model_server.py"
@@ -135,6 +135,11 @@ OTHERS = (
         makes="runs/one/manifest.json",
     ),
     Known(
+        "python -m keras_ecg_mae.prepare {} --recordings=ROOT --labels=TABLE --output={}",
+        fill={"prepare {}": "prepare --flagfile=pipelines/ds1.flags", "--output={}": "--output=runs/named"},
+        makes="runs/named/manifest.json",
+    ),
+    Known(
         "python -m keras_ecg_mae.prepare --recordings=ROOT --labels=TABLE.csv --output=DATASET --external_*=NAME",
         fill={"DATASET": "runs/two", "NAME": "institution_2"},
         makes="runs/two/manifest.json",
@@ -188,11 +193,15 @@ OTHERS = (
     Known("python -m keras_ecg_mae.COMMAND", "stands for the others"),
     Known("python benchmarks/*.py*", "measures for minutes to hours: a benchmark is no test"),
     Known("python pipelines/tfx_pipeline.py *", "needs TFX, in an environment of its own: `make tfx`"),
-    *(Known(f"make {target}", "CI runs it") for target in ("test", "lint", "types", "imports", "bazel", "tfx")),
+    *(
+        Known(f"make {target}", "CI runs it")
+        for target in ("test", "test-pythons", "lint", "types", "imports", "bazel", "tfx")
+    ),
     Known("make PYTHON=/path/to/python3.12 test", "CI runs the tests on other Pythons"),
     Known("make constraints", "needs a package index"),
 )
 KNOWN = DEMO + OTHERS
+COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "export", "predict", "report")
 
 
 def commands_in(text: str) -> Iterator[str]:
@@ -257,9 +266,14 @@ def test_every_command_that_is_shown_is_known_and_the_other_way_round() -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder as a user has one after `git clone`, which is the working folder, and a shell in it."""
+    """A folder as a user has one after `git clone`, which is the working folder, and a shell in it.
+
+    Attributes:
+        read: the settings that each command has read there, as `SHOWN` names them.
+    """
 
     folder: Path
+    read: dict[str, set[str]] = field(default_factory=dict)
 
     def arguments(self, text: str) -> tuple[list[list[str]], str]:
         """The arguments of each `python` that a shell makes of a command line, and what the last finds on its input."""
@@ -285,6 +299,7 @@ class Place:
             output = io.StringIO()
             with redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sys, "stdin", io.StringIO(entered))
+                watch(patch, self.read.setdefault(module.removeprefix("keras_ecg_mae."), set()))
                 assert program.main(config, rest) == 0, (module, given)
             _, _, following = output.getvalue().partition("\nNext:\n")
             for line in map(str.strip, following.splitlines()):
@@ -297,6 +312,21 @@ class Place:
             if known(command) == entry:
                 self.type(filled(command, entry.fill | fill), entry.more)
         assert (self.folder / entry.makes).exists()
+
+
+def watch(patch: pytest.MonkeyPatch, read: set[str]) -> None:
+    """Notes in `read` which settings are read, but for what checks, writes or compares whole sections."""
+    names = {section: name for name, section in flags.sections()}
+
+    def noted(section: Section, attribute: str) -> object:
+        value = object.__getattribute__(section, attribute)
+        if attribute in type(section).__dataclass_fields__:
+            reader = Path(sys._getframe(1).f_code.co_filename)
+            if reader.parts[-1] not in ("config.py", "flags.py") and reader.parts[-2:] != ("stages", "settings.py"):
+                read.add(f"{names[type(section)]}.{attribute}")
+        return value
+
+    patch.setattr(Section, "__getattribute__", noted)
 
 
 def parse(command: list[str]) -> tuple[Config, list[str]]:
@@ -350,6 +380,29 @@ def servers(place: Place) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("entry", [known for known in OTHERS if not known.elsewhere], ids=lambda known: known.shown)
 def test_it_can_be_typed(entry: Known, place: Place, request: pytest.FixtureRequest) -> None:
     place.enter(entry, request.getfixturevalue("servers") if "--server" in entry.shown else {})
+
+
+# What is read where a gate refuses, an earlier version is there, or a run was not evaluated before.
+ELSEWHERE = {
+    "evaluate": {"evaluation.confidence", "evaluation.evaluate_batch_size"},
+    "export": {"evaluation.confidence", "evaluation.evaluate_batch_size", "export.export_despite_gate"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_what_the_command_reads(command: str, place: Place) -> None:
+    """After the others: what they have typed has read it."""
+    program = import_module(f"keras_ecg_mae.{command}" + (".__main__" if command == "inspect" else ""))
+    shown_settings = {
+        f"{name}.{item.name}"
+        for name, section in flags.sections()
+        for _, item in flags.settings(section)
+        if name in program.SHOWN or f"{name}.{item.name}" in program.SHOWN
+    }
+    assert place.read[command] - shown_settings == set()
+    if command not in ("prepare", "train"):  # whose every branch would take too long
+        assert shown_settings - place.read[command] <= ELSEWHERE.get(command, set())
 
 
 def test_make_demo_types_what_the_head_of_demo_flags_shows() -> None:

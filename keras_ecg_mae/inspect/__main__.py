@@ -22,6 +22,8 @@ from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import ConfigError, RecordingError
 
+SHOWN = ("inspection", "signal", "quality", "cohort.long_recordings", "cohort.max_flat_leads")
+
 
 def main(config: Config, files: list[str]) -> int:
     """Looks at every file."""
@@ -71,4 +73,4 @@ def _failure(config: Config, path: str, error: RecordingError) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main, ["inspection", "signal", "quality"], arguments=True)
+    run_command(main, SHOWN, arguments=True)

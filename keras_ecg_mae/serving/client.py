@@ -46,7 +46,13 @@ class Served:
 
 
 class Transport(Protocol):
-    """One way to a server. Its methods raise `UnansweredError`, or `ServerError` where asking again is no use."""
+    """One way to a server. Its methods raise `UnansweredError`, or `ServerError` where asking again is no use.
+
+    Attributes:
+        way: which it is, and what to give for another, for where nobody answers.
+    """
+
+    way: str
 
     def served(self, timeout_s: float) -> Served:
         """The version that the settings' label names; without a label, the newest."""
@@ -125,7 +131,7 @@ class ServedModel:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         raise ServerError(
             f"{self._where}: Expected an answer within {self._settings.server_timeout_s:g} s, in "
-            f"{self._settings.server_attempts} attempts. Received at last: {received}."
+            f"{self._settings.server_attempts} attempts. Received at last: {received}. {self._transport.way}"
         )
 
 
@@ -136,6 +142,15 @@ class _Rest:
         self._url = f"{settings.server.rstrip('/')}/v1/models/{settings.model}"
         self._label = f"/labels/{settings.server_label}" if settings.server_label else ""
         self._session = requests.Session()
+        scheme, _, address = settings.server.partition("://")
+        self.way = (
+            f"It was asked over {scheme}: give --server={address.partition('/')[0]} where the port is gRPC's, or "
+            + (
+                f"http://{address} where it has no TLS."
+                if scheme == "https"
+                else f"https://{address} where it has TLS."
+            )
+        )
 
     def served(self, timeout_s: float) -> Served:
         content = self._ask("GET", f"{self._url}{self._label}/metadata", timeout_s)

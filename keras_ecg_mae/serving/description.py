@@ -10,6 +10,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_ecg_mae.config import Quality
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.spec import signal_contract
 from keras_ecg_mae.storage import files_under, read_if_there
@@ -49,7 +50,7 @@ class Description:
         model: `"classifier"` or `"autoencoder"`.
         dataset: checksum of the dataset it was trained and tested on.
         signal: the signal contract.
-        max_flat_leads, long_recordings: as in `Origin`.
+        max_flat_leads, long_recordings, quality: as in `Origin`.
         decision: a classifier's; None of an autoencoder.
         output: name of the probability among the outputs; empty of an autoencoder.
     """
@@ -59,6 +60,7 @@ class Description:
     signal: Mapping[str, Any]
     max_flat_leads: int
     long_recordings: str
+    quality: Quality
     decision: Decision | None
     output: str
 
@@ -105,6 +107,7 @@ def read_description(version: Path) -> Description:
             signal=data["signal"],
             max_flat_leads=int(data["max_flat_leads"]),
             long_recordings=data["long_recordings"],
+            quality=Quality(**data["quality"] | {"reject": tuple(data["quality"].get("reject", ()))}),
             decision=decision,
             output=data["output"],
         )

@@ -217,6 +217,7 @@ def _about(
         "normalization": model.normalization.mode,
         "max_flat_leads": origin.max_flat_leads,
         "long_recordings": origin.long_recordings,
+        "quality": origin.quality,
         "weights": weights,
         "warmup_batch_sizes": list(batch_sizes),
         "intended_use": INTENDED_USE,

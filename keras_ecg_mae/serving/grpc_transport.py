@@ -31,6 +31,9 @@ class Grpc:
 
     def __init__(self, settings: Prediction):
         self._where, self._model, self._label = settings.server, settings.model, settings.server_label
+        self.way = (
+            f"It was asked over gRPC without TLS: give --server=http://{settings.server} where the port is REST's."
+        )
         self._stub = PredictionServiceStub(grpc.insecure_channel(settings.server, options=_OPTIONS))
 
     def served(self, timeout_s: float) -> Served:

@@ -10,10 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_ecg_mae.config import Signal
+from keras_ecg_mae.config import Quality, Signal
 from keras_ecg_mae.dataset.schema import to_units
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import conform
+from keras_ecg_mae.recordings.findings import assess_recording, reject
 from keras_ecg_mae.recordings.isolation import open_isolated
 from keras_ecg_mae.serving.answer import Answer
 from keras_ecg_mae.spec import MILLIVOLTS_PER_UNIT
@@ -50,17 +51,21 @@ class Conforming:
     Attributes:
         signal: sampling rate, unit and leads of files that do not state theirs.
         long_recordings, max_flat_leads: as `conform` takes them: those of the dataset that the model was trained on.
+        quality: which findings a recording is refused for, those of that dataset as well.
     """
 
     signal: Signal = field(default_factory=Signal)
     long_recordings: str = "first"
     max_flat_leads: int = 0
+    quality: Quality = field(default_factory=Quality)
 
     def read(self, path: str) -> np.ndarray | RecordingError:
         """`(12, 5000)` float32 mV, in whole units as a dataset stores them; or why there is none."""
         try:
             recording = open_isolated(path, self.signal)
             ecg_mv = conform(recording, long_recordings=self.long_recordings, max_flat_leads=self.max_flat_leads)
+            if self.quality.reject:
+                reject(path, assess_recording(recording, self.quality, self.long_recordings), self.quality)
             return to_units(path, ecg_mv).astype(np.float32) * np.float32(MILLIVOLTS_PER_UNIT)
         except RecordingError as error:
             return error

@@ -39,7 +39,8 @@ def load_model(config: Config) -> tuple[Classifies, str, Conforming]:
         return served, served.name, Conforming(config.signal, long_recordings, max_flat_leads=11)
     exported = ExportedModel(storage_path(config.prediction.model))
     folder = exported.folder if is_remote(exported.folder) else exported.folder.resolve()
-    return exported, str(folder), Conforming(config.signal, exported.long_recordings, exported.max_flat_leads)
+    conforming = Conforming(config.signal, exported.long_recordings, exported.max_flat_leads, exported.quality)
+    return exported, str(folder), conforming
 
 
 class Predicting:

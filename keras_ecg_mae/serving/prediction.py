@@ -30,8 +30,8 @@ class ExportedModel:
 
     Attributes:
         folder: of the version. label: what a positive label means. threshold: from which a probability is positive.
-        output: the probability's name among the outputs. max_flat_leads, long_recordings: what becomes of a recording
-        before the model, as it did of those that it was trained on.
+        output: the probability's name among the outputs. max_flat_leads, long_recordings, quality: what becomes of a
+        recording before the model, as it did of those that it was trained on.
 
     Raises:
         RunError: there is no export at `path`, it is not a classifier's, or it takes another signal.
@@ -49,6 +49,7 @@ class ExportedModel:
         self.output = probability_output(self.label)
         self.max_flat_leads = description.max_flat_leads
         self.long_recordings = description.long_recordings
+        self.quality = description.quality
         self._loaded = tf.saved_model.load(str(self.folder))  # keeps the variables alive
 
     def classify(self, ecg_mv: np.ndarray) -> Answer:

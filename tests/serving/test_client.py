@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,30 @@ def test_an_address_is_no_place_for_a_password(server: str) -> None:
     with pytest.raises(ConfigError, match=r"^Expected --server to be HOST:PORT") as error:
         Prediction(server=server)
     assert "s3cret" not in str(error.value)
+
+
+def test_an_address_with_the_path_of_a_request_is_refused() -> None:
+    with pytest.raises(ConfigError, match="http://HOST:PORT, and the model's name as --model"):
+        Prediction(server="http://localhost:8501/v1/models/lvsd:predict")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "form", "hint"),
+    [
+        ("rest", "{port}", "over gRPC without TLS: give --server=http://127.0.0.1:{port} where"),
+        ("grpc", "http://{port}", "over http: give --server=127.0.0.1:{port} where"),
+        ("rest", "https://{port}", "over https: .* or http://127.0.0.1:{port} where"),
+    ],
+)
+def test_a_port_of_the_other_interface_is_said_to_be_one(
+    way: str, form: str, hint: str, start_server: Start, exported: Path
+) -> None:
+    server = start_server(exported, "lvsd")
+    address = getattr(server, way).removeprefix("http://")
+    settings = server.settings(way, server_attempts=1)
+    with pytest.raises(ServerError, match=hint.format(port=address.partition(":")[2])):
+        ServedModel(replace(settings, server=form.format(port=address)))
 
 
 @pytest.mark.slow

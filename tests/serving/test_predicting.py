@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keras_ecg_mae.config import Config, Prediction, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError, RunError
 from keras_ecg_mae.serving import predict_files
+from keras_ecg_mae.serving.origin import origin_of
 from keras_ecg_mae.serving.predicting import Predicting, Written
 
 
@@ -131,6 +133,22 @@ def test_a_dataset_is_predicted_whole(simulated: Manifest, exported: Path, tmp_p
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert len({line["path"] for line in lines}) == simulated.count()
     assert {line["label"] for line in lines} == {"lvsd"}
+
+
+@pytest.mark.parametrize(("einthoven_mv", "refused"), [(0.05, True), (100.0, False)])
+def test_what_prepare_refused_is_not_predicted(
+    einthoven_mv: float, refused: bool, paths: list[str], simulated: Manifest, exported: Path, tmp_path: Path
+) -> None:
+    """The dataset's manifest says what was refused, by which limits; so does the export; and predict goes by that."""
+    settings = {**simulated.settings, "quality_reject": ["einthoven"], "quality_einthoven_mv": einthoven_mv}
+    origin = origin_of("run", tmp_path, replace(simulated, settings=settings))
+    version = shutil.copytree(exported, tmp_path / "1")
+    described = json.loads((version / "assets" / "model.json").read_text()) | {"quality": origin.quality}
+    (version / "assets" / "model.json").write_text(json.dumps(described))
+    predictions = Predicting(Config(prediction=Prediction(model=str(version))), paths[:2]).predictions()
+    for prediction in predictions:  # their limb leads are in no relation to each other
+        assert (prediction.probability is None) == refused
+        assert ("--quality_reject. Received einthoven" in (prediction.error or "")) == refused
 
 
 def test_recordings_come_from_files_or_a_dataset(config: Config) -> None:
