@@ -11,6 +11,7 @@ from keras_ecg_mae.config import OWN_PRETRAINING, TRAINED_STAGES, Config
 from keras_ecg_mae.dataset import Manifest, labelled_patients, steps_per_epoch, verify
 from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
 from keras_ecg_mae.evaluation.evaluate import read_results
+from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors
 from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.flags import flag_lines
 from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
@@ -92,6 +93,10 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
         raise RunError(f"{folder}: Expected to compute. Received: {reason(error)}.{remedy}") from error
 
 
+def _pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    return pretrain(config, manifest, folder, measure=ReconstructionErrors())
+
+
 def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
     draw = partial(validation_figures, confidence=config.evaluation.confidence)
     return finetune(config, manifest, folder, pretrained_encoder(config), draw)
@@ -104,7 +109,7 @@ def _evaluate(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any
     return done
 
 
-_STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": export_model}
+_STAGES = {"pretrain": _pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": export_model}
 
 
 def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]:

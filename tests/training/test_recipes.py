@@ -51,7 +51,9 @@ def encoder_weights(model: Classifier | MaskedAutoencoder) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_the_mae_recipe_warms_up_and_falls_to_its_smallest_rate(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+def test_the_mae_recipe_warms_up_and_falls_to_its_smallest_rate(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
     result = finetune(two_epochs_of_mae(tiny_config), simulated, tmp_path, None)
     peak = 1e-3 * 8 / 256
     assert result["learning_rate"] == pytest.approx(peak)
