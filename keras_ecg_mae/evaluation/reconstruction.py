@@ -99,8 +99,8 @@ class _Sums:
                 self._add((ERROR, where, predictor), weight, *by_lead[:, leads].sum(axis=1))
             for part, name in enumerate(PARTS if parts is not None else ()):
                 inside = hidden & (parts == part)
-                of_part = (np.sum(values, where=inside) for values in (squares, reference))
-                self._add((ERROR, name, predictor), weight, *of_part, np.count_nonzero(inside))
+                missed, about_mean = (float(np.sum(values, where=inside)) for values in (squares, reference))
+                self._add((ERROR, name, predictor), weight, missed, about_mean, np.count_nonzero(inside))
         limb_hidden = hidden[_LIMB].any(axis=0)
         of_lead_ii = np.sum(reference[_LIMB[1]], where=limb_hidden)
         for predictor, prediction in {**predictions, RECORDING: ecg}.items():
