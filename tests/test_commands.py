@@ -99,10 +99,11 @@ def test_tensorboard_shows_pictures_scalars_and_hyperparameters(finished: Path) 
         return counts
 
     pretraining, finetuning = tags("pretrain"), tags("finetune/0.001")
-    assert pretraining["reconstruction"] == pretraining["validation_visible_error"] == 1
-    assert pretraining["gradient_norm"] == pretraining["input_wait_share"] == 2
-    assert finetuning["validation_auroc"] == 2
-    assert 1 <= finetuning["validation_roc"] == finetuning["validation_calibration"] <= 2
+    assert pretraining["reconstruction"] == pretraining["validation/visible_error"] == 1
+    assert pretraining["reconstruction/II"] == pretraining["reconstruction/QRS"] == 1
+    assert pretraining["rate/gradient_norm"] == pretraining["machine/input_wait_share"] == 2
+    assert finetuning["validation/auroc"] == 2
+    assert 1 <= finetuning["validation/roc"] == finetuning["validation/calibration"] <= 2
     assert finetuning["_hparams_/session_start_info"] == 1
 
 

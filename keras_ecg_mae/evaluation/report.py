@@ -13,6 +13,7 @@ from keras_ecg_mae.evaluation.cohort_tables import cohort_tables, file_suffixes
 from keras_ecg_mae.evaluation.comparison import Column, compare
 from keras_ecg_mae.evaluation.document import Document, Part, Picture
 from keras_ecg_mae.evaluation.finished_run import FinishedRun, read_finished_run
+from keras_ecg_mae.evaluation.reconstruction_tables import reconstruction_tables
 from keras_ecg_mae.evaluation.table_3 import cells_table, counts_table, sources_table, table_3
 from keras_ecg_mae.evaluation.tables import Table, distinct_names
 
@@ -49,8 +50,9 @@ def make_report(run_folders: Sequence[Path], dataset_folders: Sequence[str]) -> 
     if cohorts:
         parts.append(Part("Supplementary tables: who the patients are", tables=tuple(_supplementary_tables(cohorts))))
     if columns:
-        if pictures := _pictures(columns):
-            parts.append(Part("Reconstructions", pictures=tuple(pictures)))
+        pictures, errors = _pictures(columns), reconstruction_tables(columns)
+        if pictures or errors:
+            parts.append(Part("Reconstructions", tables=errors, pictures=tuple(pictures)))
         parts.append(Part("Sources", tables=(sources_table(columns),)))
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     title = f"Report: detection of {runs[0].results.label_name}" if runs else "Report: cohorts"

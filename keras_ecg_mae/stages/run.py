@@ -13,6 +13,7 @@ from keras_ecg_mae.config import OWN_PRETRAINING, TRAINED_STAGES, Config
 from keras_ecg_mae.dataset import Manifest, labelled_patients, read_manifest, steps_per_epoch, verify
 from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
 from keras_ecg_mae.evaluation.evaluate import read_results
+from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors
 from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.flags import flag_lines
 from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
@@ -141,6 +142,10 @@ def own_dataset(stage: str, config: Config) -> Manifest:
     return read_manifest(config.training.dataset or trained_on(stage, config).dataset.folder)
 
 
+def _pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    return pretrain(config, manifest, folder, measure=ReconstructionErrors())
+
+
 def _finetune(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
     draw = partial(validation_figures, confidence=config.evaluation.confidence)
     return finetune(config, manifest, folder, pretrained_encoder(config), draw)
@@ -153,7 +158,7 @@ def _evaluate(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any
     return done
 
 
-_STAGES = {"pretrain": pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": export_model}
+_STAGES = {"pretrain": _pretrain, "finetune": _finetune, "evaluate": _evaluate, "export": export_model}
 
 
 def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]:

@@ -273,7 +273,7 @@ def _run(
             raise DivergedError(f"{folder}: Expected a finite validation loss. Received {loss} after epoch {epoch}.")
         if draw and chief and loss < best.best(log.rows)[1]:
             for name, png in draw(labels, np.exp(-np.logaddexp(0, -logits)), patients).items():
-                log.picture(f"validation_{name}", (epoch + 1) * steps, png)
+                log.picture(f"validation/{name}", (epoch + 1) * steps, png)
         return {BEST_BY: loss, "validation_auroc": float(roc_auc_score(labels, logits))}
 
     best = BestWeights(folder, BEST_BY, chief)
@@ -310,6 +310,6 @@ def _run(
             hparams.hparams(
                 {"learning_rate": trial.learning_rate, "batch_size": settings.batch_size, "recipe": settings.recipe}
             )
-            tf.summary.scalar("best_validation_loss", loss)
+            tf.summary.scalar("validation/best_loss", loss)
         mark_done(folder, result)
     return result

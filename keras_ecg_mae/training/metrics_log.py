@@ -9,6 +9,28 @@ import tensorflow as tf
 from keras_ecg_mae.run_folder import write_whole
 from keras_ecg_mae.storage import read_if_there
 
+# TensorBoard's groups, in which it shows scalars: by the beginning of a scalar's name in `metrics.csv`, which the group
+# takes the place of, or by the whole name.
+_PREFIXES = {"validation_": "validation/", "reconstruction_": "reconstruction/"}
+_GROUPS = {
+    "loss": "loss",
+    "learning_rate": "rate",
+    "gradient_norm": "rate",
+    "weight_norm": "rate",
+    "records_per_second": "machine",
+    "input_wait_share": "machine",
+    "host_memory_gib": "machine",
+    "device_memory_gib": "machine",
+}
+
+
+def tensorboard_tag(name: str) -> str:
+    """Where TensorBoard shows a scalar of `metrics.csv`."""
+    for prefix, group in _PREFIXES.items():
+        if name.startswith(prefix):
+            return group + name.removeprefix(prefix)
+    return f"{_GROUPS[name]}/{name}"
+
 
 class MetricsLog:
     """`metrics.csv`, one row an epoch, and the same numbers in `tensorboard/`.
@@ -52,7 +74,7 @@ class MetricsLog:
         with self._writer.as_default(step=step):
             for name, value in self.rows[-1].items():
                 if name not in ("epoch", "step"):
-                    tf.summary.scalar(name, value)
+                    tf.summary.scalar(tensorboard_tag(name), value)
         self._writer.flush()
 
     def picture(self, name: str, step: int, png: bytes) -> None:

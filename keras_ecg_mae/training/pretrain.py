@@ -1,6 +1,7 @@
 """Masked-autoencoder pretraining (Sawano et al., Methods, 'Pretraining'; recipe of He et al. 2022, table 8)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,28 @@ from keras_ecg_mae.training.weight_rules import weight_rules
 AUTOENCODER = "autoencoder.keras"
 # Sawano et al., figures 3 and 1.
 PICTURES = {"reconstruction.png": LEADS, "reconstruction_II_V5.png": ("II", "V5")}
+RECONSTRUCTION_TABLE = "reconstruction.csv"
+# Of the validation recordings, to the next whole batch: what is measured on each of them takes a tenth of a second.
+MEASURED_RECORDINGS = 256
+
+# Record ids `(n,)`, recordings and their reconstructions `(n, 12, 5000)` in mV, masks `(n, 240)`; batch after batch
+# -> scalars by name, and a table as CSV.
+Reconstructed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Measure = Callable[[Iterable[Reconstructed]], tuple[dict[str, float], str]]
 
 
 def pretrain(
-    config: Config, manifest: Manifest, folder: Path, callbacks: Sequence[keras.callbacks.Callback] = ()
+    config: Config,
+    manifest: Manifest,
+    folder: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    measure: Measure | None = None,
 ) -> dict[str, Any]:
     """Pretrains into `folder` and marks it done.
 
     Leaves `autoencoder.keras` (the last weights), the pictures `PICTURES`, `metrics.csv`, `tensorboard/`,
-    `checkpoints/`, and `best/` with the weights of the lowest validation error.
+    `checkpoints/`, `best/` with the weights of the lowest validation error, and what `measure` makes of reconstructed
+    validation recordings, as scalars and in `reconstruction.csv`.
 
     Returns:
         What `done.json` holds: weights of encoder and decoder, steps, the last validation's errors as shares of the
@@ -121,19 +135,28 @@ def pretrain(
     validate = tf.function(
         lambda ecg, noise: reconstruction_errors(model(ecg, noise, training=False)), reduce_retracing=True
     )
+    reconstruct = tf.function(model.reconstruct, reduce_retracing=True)
+
+    def reconstructed() -> Iterable[Reconstructed]:
+        for batch in held_out.take(math.ceil(MEASURED_RECORDINGS / config.evaluation.evaluate_batch_size)):
+            made = reconstruct(batch["ecg"], batch["mask_noise"])
+            yield batch["record_id"].numpy(), batch["ecg"].numpy(), *(one.numpy() for one in made)
 
     def validation(epoch: int, log: MetricsLog) -> dict[str, float]:
         last = epoch + 1 == settings.epochs
         if not last and (epoch + 1) % settings.validation_epochs:
             return {}
         errors = [validate(batch["ecg"], batch["mask_noise"]) for batch in held_out]
+        measured: dict[str, float] = {}
         if chief:
+            if measure:
+                measured, table = measure(reconstructed())
+                write_whole(folder / RECONSTRUCTION_TABLE, table)
             for name, png in reconstruction_pictures(model, held_out).items():
                 write_whole(folder / name, png)
                 log.picture(Path(name).stem, (epoch + 1) * steps, png)
-        return {
-            f"validation_{name}": float(np.mean(np.concatenate([part[name] for part in errors]))) for name in errors[0]
-        }
+        shares = {name: float(np.mean(np.concatenate([part[name] for part in errors]))) for name in errors[0]}
+        return {**{f"validation_{name}": share for name, share in shares.items()}, **measured}
 
     log = Trainer(
         title="pretrain",

@@ -30,9 +30,9 @@ def weight_rules(model: MaskedAutoencoder | Classifier, layer_decay: float = 1.0
     """A rule for every trainable weight, in the order of `model.trainable_variables`.
 
     Decay is that of He et al. 2022: none of biases and norms, and in fine-tuning none of the class token either.
-    `layer_decay` is the layer-wise one of their table 9 (Clark et al. 2020; Bao et al. 2022): of `depth` blocks, the classifier's norm and head learn at the
-    full rate, block i, counted from 0, at `layer_decay ** (depth - i)`, and patch embedding and class token at
-    `layer_decay ** (depth + 1)`.
+    `layer_decay` is the layer-wise one of their table 9 (Clark et al. 2020; Bao et al. 2022): of `depth` blocks, the
+    classifier's norm and head learn at the full rate, block i, counted from 0, at `layer_decay ** (depth - i)`, and
+    patch embedding and class token at `layer_decay ** (depth + 1)`.
 
     Raises:
         ValueError: the model has a weight that no rule claims; names it. Nothing is claimed by default, so that a new

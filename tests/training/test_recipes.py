@@ -56,7 +56,9 @@ def learnt(folder: Path) -> TrainingData:
 
 
 @pytest.mark.slow
-def test_the_mae_recipe_warms_up_and_falls_to_its_smallest_rate(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
+def test_the_mae_recipe_warms_up_and_falls_to_its_smallest_rate(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
     result = finetune(two_epochs_of_mae(tiny_config), simulated, tmp_path, None)
     peak = 1e-3 * 8 / 256
     assert result["learning_rate"] == pytest.approx(peak)

@@ -47,9 +47,10 @@ def test_pretraining_leaves_model_picture_numbers_and_tensorboard(
     assert json.loads((tmp_path / "pretrain" / "done.json").read_text()).items() >= result.items()
     assert (tmp_path / "pretrain" / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
     shown = summaries(tmp_path / "pretrain" / "tensorboard")
-    assert [float(loss) for loss in shown["loss"]] == pytest.approx([row["loss"] for row in table], rel=1e-6)
+    assert [float(loss) for loss in shown["loss/loss"]] == pytest.approx([row["loss"] for row in table], rel=1e-6)
     assert "reconstruction" in shown
-    assert "validation_lead_visible_mean" in shown
+    assert "validation/lead_visible_mean" in shown
+    assert {tag.partition("/")[0] for tag in shown if "/" in tag} == {"loss", "machine", "rate", "validation"}
 
 
 def test_finetuning_keeps_the_lowest_validation_loss_over_all_rates(
