@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keras_ecg_mae.config import Export
+from keras_ecg_mae.config import Export, Quality
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.serving.description import Description
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
@@ -81,7 +81,7 @@ def test_a_tolerance_may_be_given(group: Make) -> None:
 def test_a_version_of_another_model_is_not_followed(decision: Make) -> None:
     def described(model: Any, label: str | None) -> Description:
         made = None if label is None else decision(label)
-        return Description(model, "5d41", {}, 0, "first", made, "")
+        return Description(model, "5d41", {}, 0, "first", Quality(), made, "")
 
     version = Path("saved_models/lvsd/3")
     expect_same_model(version, described("classifier", "lvsd"), "classifier", "lvsd")

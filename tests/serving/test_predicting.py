@@ -14,9 +14,11 @@ from keras_ecg_mae import spec
 from keras_ecg_mae.config import Config, Prediction, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError, RunError
+from keras_ecg_mae.run_record import Dataset
 from keras_ecg_mae.serving import predict_files
 from keras_ecg_mae.serving.origin import origin_of
 from keras_ecg_mae.serving.predicting import Predicting, Written
+from keras_ecg_mae.training_data import TrainingData
 
 
 def write_record(folder: Path, name: str, ecg_mv: np.ndarray) -> str:
@@ -141,7 +143,9 @@ def test_what_prepare_refused_is_not_predicted(
 ) -> None:
     """The dataset's manifest says what was refused, by which limits; so does the export; and predict goes by that."""
     settings = {**simulated.settings, "quality_reject": ["einthoven"], "quality_einthoven_mv": einthoven_mv}
-    origin = origin_of("run", tmp_path, replace(simulated, settings=settings))
+    dataset = Dataset(simulated.folder, simulated.digest, simulated.count())
+    trained = TrainingData("run", dataset, "lvsd", 40.0, "", {})
+    origin = origin_of(trained, tmp_path, replace(simulated, settings=settings))
     version = shutil.copytree(exported, tmp_path / "1")
     described = json.loads((version / "assets" / "model.json").read_text()) | {"quality": origin.quality}
     (version / "assets" / "model.json").write_text(json.dumps(described))
