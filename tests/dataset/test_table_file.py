@@ -155,7 +155,14 @@ def test_a_number_format_that_changes_the_meaning(tmp_path: Path, value: object,
 
 
 def test_cells_that_are_merged_with_those_below_them(tmp_path: Path) -> None:
-    rows = [["", "of hearts", ""], ["path", "lvef", "note"], ["a", 35, "x"], ["b", None, None], ["c", 50], ["d"]]
+    rows: list[list[Any]] = [
+        ["", "of hearts", ""],
+        ["path", "lvef", "note"],
+        ["a", 35, "x"],
+        ["b", None, None],
+        ["c", 50],
+        ["d"],
+    ]
     path = write_excel(tmp_path / "table.xlsx", rows)
     workbook = openpyxl.load_workbook(path)
     for merged in ("B3:B4", "C3:D3", "B5:C6"):
