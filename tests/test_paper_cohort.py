@@ -60,8 +60,8 @@ def test_simulate_prepare_and_report_give_the_papers_tables(tmp_path: Path, monk
         assert [row["Split"] for row in ours] == [
             *(f"Train{place}: train{place}", f"Train{place}: valid{place}", f"Test{place}", "Over all")
         ]
-        for row, expected in zip(ours, paper, strict=True):
-            assert list(map(number, list(row.values())[1:])) == list(expected.values())[1:]
+        for row, printed in zip(ours, paper, strict=True):
+            assert list(map(number, list(row.values())[1:])) == list(printed.values())[1:]
     expected = {
         (row["institution"], row["split"], label): row[label.lower()]
         for row in read(PIPELINES / "paper" / "table_4.csv")

@@ -29,6 +29,7 @@ _ALONE = "taken as a patient of its own"
 # A folder's name on every system and object store, and without the comma that separates names in a flag.
 _FOLDER_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 _RESERVED_NAMES = {"manifest.json", "rejected.csv", "table_problems.csv", "cohort.html", "cohort.json", "unfinished"}
+_SEPARATORS = re.compile(r"[\s_.-]+")
 # More are no institutions: the column is another one, and what it holds would become the names of folders.
 _MOST_INSTITUTIONS = 1000
 _AGE_UNKNOWN = "age unknown"
@@ -157,10 +158,11 @@ def _institutions(cohort: Cohort, columns: TableColumns) -> pd.Series:
             raise DatasetError(
                 f"{where}: Expected at most {_MOST_INSTITUTIONS:,} institutions. Received {len(usable):,}."
             )
-        # One folder on a disk that does not tell upper from lower case, so a shard would overwrite another.
+        # One folder on a disk that does not tell upper from lower case, so a shard would overwrite another; and of two
+        # spellings one alone would be among --external_institutions.
         spellings: dict[str, str] = {}
         for name in sorted(usable):
-            first = spellings.setdefault(name.casefold(), name)
+            first = spellings.setdefault(_SEPARATORS.sub(" ", name.casefold()), name)
             if first != name:
                 row = (names == name).idxmax()
                 raise DatasetError(f"{where}, row {row}: Expected one spelling, {first!r}. Received {name!r}.")

@@ -1,13 +1,12 @@
 """Who is in a dataset, who was left out of it and why, as one HTML page that needs nothing else."""
 
 import html
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras_ecg_mae.config import SPLITS
-from keras_ecg_mae.dataset.description import CohortDescription, Distribution
+from keras_ecg_mae.dataset.description import CohortDescription, Distribution, pooled
 from keras_ecg_mae.dataset.table_problems import TABLE_PROBLEMS
 from keras_ecg_mae.errors import REASONS
 
@@ -57,8 +56,8 @@ class _Group:
     patients: int
     positive: int
     labelled: int
-    age: tuple[float, float] | None
-    lvef: tuple[float, float] | None
+    age: Distribution
+    lvef: Distribution
     sex: Mapping[str, int]
 
 
@@ -110,7 +109,7 @@ def _by_institution(description: CohortDescription) -> Iterator[str]:
     whole = _group(description, None, None)
     words = sorted(whole.sex, key=lambda word: (word == "", word))
     label = [f"Positive ({description.label_name})"] if description.label_name else []
-    lvef = ["LVEF in %, mean (SD)"] if whole.lvef else []
+    lvef = ["LVEF in %, mean (SD)"] if whole.lvef.known else []
     sexes = [f"Sex {word or 'unknown'}" for word in words]
     heads = ["Institution", "ECGs", "Patients", *label, "Age, mean (SD)", *sexes, *lvef]
 
@@ -239,27 +238,16 @@ def _group(description: CohortDescription, institution: str | None, split: str |
         patients=sum(count.patients for count in counts),
         positive=positive,
         labelled=positive + sum(count.negative for count in counts),
-        age=_pooled([part.age for part in parts]),
-        lvef=_pooled([part.lvef for part in parts]),
+        age=pooled(part.age for part in parts),
+        lvef=pooled(part.lvef for part in parts),
         sex=sex,
     )
 
 
-def _pooled(parts: Sequence[Distribution]) -> tuple[float, float] | None:
-    """Mean and sample deviation (NaN of one number) over all parts, None where none has any."""
-    known = [(part.known, part.mean, part.deviation or 0.0) for part in parts if part.mean is not None]
-    total = sum(count for count, _, _ in known)
-    if total == 0:
-        return None
-    mean = sum(count * part for count, part, _ in known) / total
-    squares = sum((count - 1) * deviation**2 + count * (part - mean) ** 2 for count, part, deviation in known)
-    return mean, math.sqrt(squares / (total - 1)) if total > 1 else math.nan
-
-
-def _mean(values: tuple[float, float] | None) -> str:
-    if values is None:
+def _mean(values: Distribution) -> str:
+    if values.mean is None:
         return _NOTHING
-    return f"{values[0]:.1f} ({_NOTHING if math.isnan(values[1]) else f'{values[1]:.1f}'})"
+    return f"{values.mean:.1f} ({_NOTHING if values.deviation is None else f'{values.deviation:.1f}'})"
 
 
 def _percent(count: int, total: int) -> str:

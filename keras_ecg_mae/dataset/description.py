@@ -1,6 +1,7 @@
 """Who is in a cohort, counted from its table: by institution, split and label."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -176,6 +177,23 @@ def _distribution(values: pd.Series) -> Distribution:
         mean=float(known.mean()) if len(known) else None,
         deviation=float(known.std(ddof=1)) if len(known) > 1 else None,
     )
+
+
+def pooled(parts: Iterable[Distribution]) -> Distribution:
+    """All parts together.
+
+    The sums of squares about the parts' means and of the means about their own add up (Chan, Golub & LeVeque, The
+    American Statistician 37, 1983).
+    """
+    known, mean, squares = 0, 0.0, 0.0
+    for part in parts:
+        if part.mean is None or part.known == 0:
+            continue
+        gap = part.mean - mean
+        squares += (part.known - 1) * (part.deviation or 0.0) ** 2 + gap**2 * known * part.known / (known + part.known)
+        known += part.known
+        mean += gap * part.known / known
+    return Distribution(known, mean if known else None, math.sqrt(squares / (known - 1)) if known > 1 else None)
 
 
 def parse_description(path: str, content: Mapping[str, Any]) -> dict[str, Any]:

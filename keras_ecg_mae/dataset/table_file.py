@@ -18,6 +18,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pyarrow as pa
+from openpyxl.utils.cell import column_index_from_string, coordinate_from_string
 from pyarrow import parquet
 
 from keras_ecg_mae.config import Cohort
@@ -35,6 +36,8 @@ _MOST_UNFOLDED_BYTES, _UNFOLDED_BYTES_WORTH_A_LOOK, _MOST_UNFOLDING = 1 << 30, 1
 _MOST_PARQUET_ROWS = 1 << 26
 # Of a number format, what is shown as it stands: in quotes, behind a backslash.
 _LITERAL = re.compile(r'"[^"]*"|\\.')
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s+ref="([A-Z]{1,3}\d{1,7}:[A-Z]{1,3}\d{1,7})"')
+_LONGEST_MERGE = 100  # bytes of such an element, which a piece may end within
 _EXACT_IN_A_FLOAT, _EXACT_IN_EXCEL = 2.0**53, 10**15
 
 
@@ -188,7 +191,7 @@ def _delimiter(content: bytes) -> str:
 
 
 def _excel_records(path: str, content: bytes, sheet_setting: str, sheet: str) -> Iterator[list[str]]:
-    """The rows of one sheet, up to the last that has cells."""
+    """The rows of one sheet, up to the last that has cells; what is merged downwards stands in each of its rows."""
     cells = 0
     try:
         _expect_safe_workbook(path, content)
@@ -198,6 +201,9 @@ def _excel_records(path: str, content: bytes, sheet_setting: str, sheet: str) ->
             workbook = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
             worksheet = _sheet(path, workbook, sheet_setting, sheet)
             worksheet.reset_dimensions()  # some programs write wrong ones
+            merged = _merged_downwards(content, worksheet._worksheet_path)
+            held: dict[int, tuple[int, str]] = {}  # by column: the last row, and what stands in each
+            has_header = False
             for row, values in enumerate(worksheet.iter_rows(), 1):
                 cells += len(values)
                 if row > _EXCEL_ROWS or cells > _MOST_EXCEL_CELLS:
@@ -205,13 +211,43 @@ def _excel_records(path: str, content: bytes, sheet_setting: str, sheet: str) ->
                         f"{path}: Expected a sheet of at most {_EXCEL_ROWS:,} rows and {_MOST_EXCEL_CELLS:,} cells. "
                         "Received more: save it as CSV or Parquet."
                     )
-                yield [_excel_text(cell) for cell in values]
+                record = [_excel_text(cell) for cell in values]
+                held = {column: (last, text) for column, (last, text) in held.items() if row <= last}
+                record += [""] * (max(held, default=0) + 1 - len(record))
+                for column, (_, text) in held.items():
+                    record[column] = text
+                for column, last in merged.get(row, ()) if has_header else ():
+                    if column < len(record):
+                        held[column] = last, record[column]
+                has_header = has_header or any(record)
+                yield record
     except (ConfigError, DatasetError):
         raise
     # openpyxl raises whatever a damaged part leads to, with the part's text in the message.
     except Exception as error:
         cause = type(error.__cause__ or error).__name__
         raise DatasetError(f"{path}: Expected a whole Excel workbook. Received {cause}.") from None
+
+
+def _merged_downwards(content: bytes, part: str) -> dict[int, list[tuple[int, int]]]:
+    """Column, counted from 0, and last row of the cells that are merged with those below them, by their row.
+
+    A patient's id that is merged over the rows of their ECGs is stored in the first alone. openpyxl leaves merged cells
+    out where it reads row by row; they stand behind the rows.
+    """
+    found: set[bytes] = set()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(part) as sheet:
+        text = b""
+        while chunk := sheet.read(1 << 20):
+            text = text[-_LONGEST_MERGE:] + chunk
+            found.update(_MERGED.findall(text))
+    merged: dict[int, list[tuple[int, int]]] = {}
+    for first, last in (reference.decode().split(":") for reference in sorted(found)):
+        column, row = coordinate_from_string(first)
+        last_row = coordinate_from_string(last)[1]
+        if last_row > row:
+            merged.setdefault(row, []).append((column_index_from_string(column) - 1, last_row))
+    return merged
 
 
 def _expect_safe_workbook(path: str, content: bytes) -> None:

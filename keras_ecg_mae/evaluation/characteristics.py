@@ -3,16 +3,12 @@
 Sawano et al. have no such tables; the captions follow the authors' study of 2024 (doi:10.1371/journal.pone.0307978).
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from keras_ecg_mae.config import SPLITS
+from keras_ecg_mae.dataset.description import Characteristics, CohortDescription, Distribution, pooled
 from keras_ecg_mae.evaluation.tables import NOTHING, Cell, Row, Table
-
-if TYPE_CHECKING:  # TensorFlow, which the dataset's room loads, is not needed to lay out its numbers.
-    from keras_ecg_mae.dataset.description import Characteristics, CohortDescription, Distribution
 
 LABELS = ("positive", "negative")
 PER_ECG = "Age, sex and ejection fraction are counted per ECG, not per patient; SD is the sample standard deviation."
@@ -23,7 +19,7 @@ BOTH_LABELS = "A patient with ECGs of both labels counts in both columns, and on
 class _Summary:
     """A column: some of a dataset's characteristics, taken together."""
 
-    parts: tuple["Characteristics", ...]
+    parts: tuple[Characteristics, ...]
     patients: int
     # What its ECGs are a share of: the labelled ones of the same split or institution.
     labelled: int
@@ -37,7 +33,7 @@ class _Summary:
         return sum(part.recordings for part in self.parts if part.label == "positive")
 
 
-def demographics_table(cohort: "CohortDescription", dataset: str = "") -> Table:
+def demographics_table(cohort: CohortDescription, dataset: str = "") -> Table:
     """Demographic information, a column an institution, all its ECGs."""
     summaries = []
     for name in cohort.institutions:
@@ -71,7 +67,7 @@ def demographics_table(cohort: "CohortDescription", dataset: str = "") -> Table:
     )
 
 
-def internal_table(cohort: "CohortDescription", dataset: str = "") -> Table:
+def internal_table(cohort: CohortDescription, dataset: str = "") -> Table:
     """Characteristics in the internal cohort: each split, by label."""
     internal = [part for part in cohort.characteristics if part.institution not in cohort.external_institutions]
     return _by_label(
@@ -85,7 +81,7 @@ def internal_table(cohort: "CohortDescription", dataset: str = "") -> Table:
     )
 
 
-def external_table(cohort: "CohortDescription", dataset: str = "") -> Table:
+def external_table(cohort: CohortDescription, dataset: str = "") -> Table:
     """Characteristics in the external institutions: each of them, by label."""
     external = [part for part in cohort.characteristics if part.institution in cohort.external_institutions]
     return _by_label(
@@ -99,7 +95,7 @@ def external_table(cohort: "CohortDescription", dataset: str = "") -> Table:
     )
 
 
-def supplementary_tables(cohort: "CohortDescription", dataset: str = "") -> list[Table]:
+def supplementary_tables(cohort: CohortDescription, dataset: str = "") -> list[Table]:
     """Demographics; by split where there are labels; by external institution where there are some as well.
 
     Args:
@@ -115,13 +111,13 @@ def supplementary_tables(cohort: "CohortDescription", dataset: str = "") -> list
 
 
 def _by_label(
-    cohort: "CohortDescription",
+    cohort: CohortDescription,
     *,
     name: str,
     caption: str,
-    parts: Sequence["Characteristics"],
+    parts: Sequence[Characteristics],
     groups: Sequence[str],
-    group_of: Callable[["Characteristics"], str],
+    group_of: Callable[[Characteristics], str],
     word: str,
 ) -> Table:
     """A column a group and label; `word` is what a group is called."""
@@ -165,31 +161,12 @@ def _share(count: int, total: int) -> Cell:
     return Cell(f"{count:,} ({count / total:.1%})" if total else NOTHING)
 
 
-def _distribution(summary: _Summary, parts: Iterable["Distribution"]) -> Cell:
-    known, mean, deviation = pooled(parts)
-    if mean is None:
+def _distribution(summary: _Summary, parts: Iterable[Distribution]) -> Cell:
+    whole = pooled(parts)
+    if whole.mean is None:
         return Cell(NOTHING)
-    text = f"{mean:.1f} ({NOTHING if deviation is None else f'{deviation:.1f}'})"
-    return Cell(text, f"of {known:,} known" if known < summary.ecgs else "")
-
-
-def pooled(parts: Iterable["Distribution"]) -> tuple[int, float | None, float | None]:
-    """How many are known over all parts, their mean and their sample standard deviation; None where undefined.
-
-    The sums of squares about the parts' means and of the means about their own add up (Chan, Golub & LeVeque, The
-    American Statistician 37, 1983).
-    """
-    known, mean, squares = 0, 0.0, 0.0
-    for part in parts:
-        if part.mean is None or part.known == 0:
-            continue
-        gap = part.mean - mean
-        squares += (part.known - 1) * (part.deviation or 0.0) ** 2 + gap**2 * known * part.known / (known + part.known)
-        known += part.known
-        mean += gap * part.known / known
-    if known == 0:
-        return 0, None, None
-    return known, mean, math.sqrt(squares / (known - 1)) if known > 1 else None
+    text = f"{whole.mean:.1f} ({NOTHING if whole.deviation is None else f'{whole.deviation:.1f}'})"
+    return Cell(text, f"of {whole.known:,} known" if whole.known < summary.ecgs else "")
 
 
 def _of(dataset: str) -> str:

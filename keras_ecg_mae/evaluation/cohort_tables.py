@@ -7,18 +7,15 @@ column's head, its counts and its share come from the same entry of the manifest
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from keras_ecg_mae.config import SPLITS
+from keras_ecg_mae.dataset.description import CohortDescription, Count
 from keras_ecg_mae.evaluation.tables import NOTHING, Cell, Row, Table
-
-if TYPE_CHECKING:  # TensorFlow, which the dataset's room loads, is not needed to lay out its numbers.
-    from keras_ecg_mae.dataset.description import CohortDescription, Count
 
 TRAIN, VALIDATION, TEST = SPLITS
 
 
-def cohort_tables(cohorts: Mapping[str, "CohortDescription"]) -> list[Table]:
+def cohort_tables(cohorts: Mapping[str, CohortDescription]) -> list[Table]:
     """The tables of all datasets of a report, by the datasets' names.
 
     A single dataset has tables 1 and 4. Of two that are split as the paper's, dataset 1 has table 1 and dataset 2 has
@@ -66,7 +63,7 @@ def file_suffixes(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _datasets_1_and_2(cohorts: Mapping[str, "CohortDescription"]) -> tuple[str, str] | None:
+def _datasets_1_and_2(cohorts: Mapping[str, CohortDescription]) -> tuple[str, str] | None:
     """The names of two datasets of one label and the same institutions, of which the second trains on more of them."""
     if len(cohorts) != 2:
         return None
@@ -76,11 +73,11 @@ def _datasets_1_and_2(cohorts: Mapping[str, "CohortDescription"]) -> tuple[str, 
     return (first, second) if alike and set(_own(one)) < set(_own(two)) else None
 
 
-def _own(cohort: "CohortDescription") -> list[str]:
+def _own(cohort: CohortDescription) -> list[str]:
     return [name for name in cohort.institutions if name not in cohort.external_institutions]
 
 
-def details_table(cohort: "CohortDescription", name: str, caption: str, number: str = "") -> Table:
+def details_table(cohort: CohortDescription, name: str, caption: str, number: str = "") -> Table:
     """ECGs by label and patients of a dataset's own institutions, by split: the paper's tables 1 and 2.
 
     Args:
@@ -124,7 +121,7 @@ def details_table(cohort: "CohortDescription", name: str, caption: str, number: 
     return Table(name, caption, ("",) * len(columns), tuple(columns), tuple(rows), tuple(notes), head="Split")
 
 
-def institutions_table(cohort: "CohortDescription", name: str, caption: str) -> Table:
+def institutions_table(cohort: CohortDescription, name: str, caption: str) -> Table:
     """ECGs by label of each institution, by split: the paper's table 4; all ECGs where there are no labels."""
     columns = ("Case", "Control") if cohort.label_name else ("ECGs",)
     rows = []
@@ -151,7 +148,7 @@ def institutions_table(cohort: "CohortDescription", name: str, caption: str) -> 
     return Table(name, caption, groups, heads, tuple(rows), tuple(notes), head="Split")
 
 
-def _cases_and_controls(counts: Sequence["Count"], *, shares: bool = True) -> list[Cell]:
+def _cases_and_controls(counts: Sequence[Count], *, shares: bool = True) -> list[Cell]:
     numbers = sum(count.positive for count in counts), sum(count.negative for count in counts)
     labelled = sum(numbers)
     return [

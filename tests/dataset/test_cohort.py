@@ -368,6 +368,12 @@ def test_ages_from_birth_dates(write_table: Callable[[Rows], Path]) -> None:
             "column \"institution\" (--institution_column), row 3: Expected one spelling, 'PTB'. Received 'ptb'.",
         ),
         (
+            [{"path": "a", "institution": "North Hospital"}, {"path": "b", "institution": "north_hospital"}],
+            {},
+            "column \"institution\" (--institution_column), row 3: Expected one spelling, 'North Hospital'. Received "
+            "'north_hospital'.",
+        ),
+        (
             [{"path": str(number), "institution": f"patient {number}"} for number in range(1001)],
             {},
             "Expected at most 1,000 institutions. Received 1,001.",

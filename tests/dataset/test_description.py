@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset import read_cohort, split_table
-from keras_ecg_mae.dataset.description import Distribution, describe
+from keras_ecg_mae.dataset.description import Distribution, describe, pooled
 from keras_ecg_mae.errors import ConfigError, DatasetError
 
 ROWS = pd.DataFrame(
@@ -23,6 +25,13 @@ ROWS = pd.DataFrame(
         "sex": ["F", "F", "male", "", "F"],
     }
 )
+
+
+def test_a_patient_of_two_institutions_counts_once_and_externals_not_at_all() -> None:
+    again = ROWS.iloc[[0]].assign(institution="c")
+    rows = pd.concat([ROWS, again])
+    assert describe(rows, "lvsd", ("b",)).patients == {"train": 3}
+    assert describe(rows, "lvsd", ()).patients == {"train": 3, "test": 1}
 
 
 def test_by_eye() -> None:
@@ -63,3 +72,20 @@ def test_a_description_of_other_fields_is_refused(cohort: Cohort) -> None:
 def test_without_a_table_nothing_is_split(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Expected --labels to be given"):
         split_table(Cohort(output=str(tmp_path), table_only=True))
+
+
+@given(st.lists(st.lists(st.floats(0, 120), max_size=6), max_size=5))
+def test_pooled_is_what_the_values_give_together(groups: list[list[float]]) -> None:
+    parts = [
+        Distribution(
+            len(values),
+            float(np.mean(values)) if values else None,
+            float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        )
+        for values in groups
+    ]
+    together = [value for values in groups for value in values]
+    whole = pooled(parts)
+    assert whole.known == len(together)
+    assert whole.mean == (pytest.approx(np.mean(together)) if together else None)
+    assert whole.deviation == (pytest.approx(np.std(together, ddof=1), abs=1e-6) if len(together) > 1 else None)

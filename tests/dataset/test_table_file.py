@@ -154,6 +154,37 @@ def test_a_number_format_that_changes_the_meaning(tmp_path: Path, value: object,
     assert cells(read(path)) == [["2", "a", text]]
 
 
+def test_cells_that_are_merged_with_those_below_them(tmp_path: Path) -> None:
+    rows: list[list[Any]] = [
+        ["", "of hearts", ""],
+        ["path", "lvef", "note"],
+        ["a", 35, "x"],
+        ["b", None, None],
+        ["c", 50],
+        ["d"],
+    ]
+    path = write_excel(tmp_path / "table.xlsx", rows)
+    workbook = openpyxl.load_workbook(path)
+    for merged in ("B3:B4", "C3:D3", "B5:C6"):
+        workbook.active.merge_cells(merged)
+    workbook.save(path)
+    # Others are merged with nothing in them, beside the table.
+    repack(
+        path,
+        lambda _, part: part.replace(b'<mergeCell ref="B3:B4"', b'<mergeCell ref="J3:J9" /><mergeCell ref="B3:B4"'),
+    )
+    assert cells(read(path, ("of hearts",)))[1:] == [["3", "35"], ["4", "35"], ["5", "50"], ["6", "50"]]
+
+
+def test_a_header_that_is_merged_is_no_row(tmp_path: Path) -> None:
+    path = write_excel(tmp_path / "table.xlsx", [["path", "lvef"], [None, None], ["a", 35]])
+    workbook = openpyxl.load_workbook(path)
+    for merged in ("A1:A2", "B1:B2"):
+        workbook.active.merge_cells(merged)
+    workbook.save(path)
+    assert cells(read(path)) == [["3", "a", "35"]]
+
+
 def test_what_parquet_stores_becomes_what_its_csv_would_say(tmp_path: Path) -> None:
     utc = datetime.timezone.utc
     columns = {

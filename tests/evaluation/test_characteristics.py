@@ -4,16 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keras_ecg_mae.dataset.description import Characteristics, CohortDescription, Count, Distribution
 from keras_ecg_mae.evaluation.characteristics import (
     demographics_table,
     external_table,
     internal_table,
-    pooled,
     supplementary_tables,
 )
 from keras_ecg_mae.evaluation.tables import Table
@@ -133,23 +129,6 @@ def test_which_tables_a_dataset_has() -> None:
     assert names(cohort(part("a", "train", "unlabelled", 4), label_name="")) == ["demographics"]
     (table,) = supplementary_tables(cohort(part("a", "train", "unlabelled", 4), label_name=""))
     assert not any("Positive" in row.head or "Labelled" in row.head for row in table.rows)
-
-
-@given(st.lists(st.lists(st.floats(0, 120), max_size=6), max_size=5))
-def test_pooled_is_what_the_values_give_together(groups: list[list[float]]) -> None:
-    parts = [
-        Distribution(
-            len(values),
-            float(np.mean(values)) if values else None,
-            float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        )
-        for values in groups
-    ]
-    together = [value for values in groups for value in values]
-    known, mean, deviation = pooled(parts)
-    assert known == len(together)
-    assert mean == (pytest.approx(np.mean(together)) if together else None)
-    assert deviation == (pytest.approx(np.std(together, ddof=1), abs=1e-6) if len(together) > 1 else None)
 
 
 def test_captions_name_the_dataset_where_there_are_several() -> None:
