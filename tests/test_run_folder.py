@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,8 +113,17 @@ def test_a_file_that_a_power_cut_has_emptied_is_named(tmp_path: Path, content: b
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    replace, fsync = os.replace, os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("fsync"), fsync(descriptor)))
-    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
+
+    def noted(name: str) -> Callable[..., None]:
+        call = getattr(os, name)
+
+        def noting(*arguments: Any) -> None:
+            order.append(name)
+            call(*arguments)
+
+        return noting
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, noted(name))
     write_whole(tmp_path / "done.json", "{}")
     assert order == ["fsync", "replace", "fsync"]  # the content, and then the folder's names

@@ -226,8 +226,8 @@ def test_the_summary_says_whether_the_auroc_is_as_expected(
 
 
 def test_the_summary_says_when_pretraining_was_too_short(simulated: Manifest, tmp_path: Path) -> None:
-    done = {"encoder_weights": 825_600, "decoder_weights": 260_602, "steps": 10, "validation_record_mean": 1.0}
-    done |= {"validated_on": "validation recordings"}
+    weights = {"encoder_weights": 825_600, "decoder_weights": 260_602}
+    done = {**weights, "steps": 10, "validation_record_mean": 1.0, "validated_on": "validation recordings"}
     mark_done(tmp_path / "pretrain", {**done, "validation_error": 0.95, "validation_lead_visible_mean": 0.92})
     config = Config(training=Training(run=str(tmp_path)))
     text = summary(config)

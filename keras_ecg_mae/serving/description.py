@@ -32,6 +32,7 @@ class Decision:
         confidence: level of the intervals.
         evaluation: test ECGs by institution and pool, each with the fields of `evaluation.scoring.Group`.
         refused: why the gate would have refused it, where it was exported all the same.
+        lvef_threshold: an ejection fraction under this percentage is a positive label; None with another label.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Decision:
     confidence: float
     evaluation: Sequence[Mapping[str, Any]]
     refused: Sequence[str] = ()
+    lvef_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def read_description(version: Path) -> Description:
                 confidence=float(data["confidence"]),
                 evaluation=tuple(data["evaluation"]),
                 refused=tuple(data["refused"]),
+                lvef_threshold=data["lvef_threshold"],
             )
         return Description(
             model=data["model"],

@@ -7,6 +7,7 @@ from typing import Any
 from keras_ecg_mae.config import Export
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.serving.description import Description
+from keras_ecg_mae.training_data import describe_label
 
 Group = Mapping[str, Any]  # with the fields of `evaluation.scoring.Group`
 
@@ -56,9 +57,13 @@ def _worse_than_incumbent(groups: Sequence[Group], tolerance: float, incumbent: 
     return refusals
 
 
-def expect_same_model(version: Path, description: Description, model: str, label: str | None) -> None:
-    """Raises `RunError` where `version`, the newest, is of another kind: a server would change over from it to ours."""
-    served = f"a {description.decision.label} classifier" if description.decision else "an autoencoder"
+def expect_same_model(version: Path, description: Description, model: str, label: str) -> None:
+    """Raises `RunError` where `version`, the newest, is of another kind: a server would change over from it to ours.
+
+    `label` is ours, as `training_data.describe_label` has it.
+    """
+    decision = description.decision
+    served = f"a {describe_label(decision.label, decision.lvef_threshold)} classifier" if decision else "an autoencoder"
     ours = f"a {label} classifier" if model == "classifier" else "an autoencoder"
     if served != ours:
         raise RunError(

@@ -65,12 +65,12 @@ def evaluate_predictions(
     trained, patients = expect_training_data(finetuning, "finetune"), read_patients(finetuning)
     _expect_label(trained, manifest)
     notes = _notes(trained, manifest)
-    external, splits = manifest.external_institutions, SPLITS[1:]
+    external, splits = manifest.external_institutions, ["validation", "test"]
     own = manifest.digest == trained.dataset.sha256
     comparable = own or manifest.patient_keys == trained.patient_keys != ""
     if not own:
         internal = [name for name in manifest.institutions if name in trained.recordings]
-        external, splits = tuple(name for name in manifest.institutions if name not in internal), SPLITS
+        external, splits = tuple(name for name in manifest.institutions if name not in internal), list(SPLITS)
         if not comparable:
             shards = [shard for shard in manifest.shards if shard.split == "test" or shard.institution in external]
             manifest = replace(manifest, shards=tuple(shards))

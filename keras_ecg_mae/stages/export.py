@@ -28,7 +28,7 @@ from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.finetune import load_autoencoder
 from keras_ecg_mae.training.pretrain import AUTOENCODER
-from keras_ecg_mae.training_data import expect_training_data
+from keras_ecg_mae.training_data import describe_label, expect_training_data
 
 
 def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, 
     saved_models = storage_path(settings.saved_models) / settings.name
     newest = newest_version(saved_models)
     if newest is not None:
-        expect_same_model(newest, read_description(newest), settings.exported, manifest.label_name)
+        label = describe_label(manifest.label_name, manifest.lvef_threshold)
+        expect_same_model(newest, read_description(newest), settings.exported, label)
     if settings.exported == "autoencoder":
         version = _export_autoencoder(config, manifest, saved_models)
     else:
@@ -77,6 +78,7 @@ def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -
             confidence=results.confidence,
             evaluation=groups,
             refused=refused,
+            lvef_threshold=manifest.lvef_threshold,
         ),
         origin=origin_of(expect_training_data(finetuning, "finetune"), finetuning, manifest),
         batch_sizes=config.export.export_batch_sizes,

@@ -10,6 +10,7 @@ from keras_ecg_mae.config import Export, Quality
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.serving.description import Description
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
+from keras_ecg_mae.training_data import describe_label
 
 Make = Callable[..., Any]
 
@@ -84,6 +85,9 @@ def test_a_version_of_another_model_is_not_followed(decision: Make) -> None:
         return Description(model, "5d41", {}, 0, "first", Quality(), made, "")
 
     version = Path("saved_models/lvsd/3")
+    under_40 = Description("classifier", "5d41", {}, 0, "first", decision("lvsd", lvef_threshold=40.0), "")
+    with pytest.raises(RunError, match=r"a lvsd \(.* 50%\) classifier. Received a lvsd \(.* 40%\) classifier"):
+        expect_same_model(version, under_40, "classifier", describe_label("lvsd", 50.0))
     expect_same_model(version, described("classifier", "lvsd"), "classifier", "lvsd")
     expect_same_model(version, described("autoencoder", None), "autoencoder", "lvsd")
     for before, model, label, message in (

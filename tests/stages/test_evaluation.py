@@ -163,7 +163,7 @@ def test_it_says_what_an_encoder_of_another_run_has_seen(
 ) -> None:
     # Another dataset of theirs, of which this run's external institution was no external one.
     shards = [replace(shard, split="train") if shard.institution in EXTERNAL else shard for shard in simulated.shards]
-    theirs = replace(simulated, folder=simulated.folder, external_institutions=INTERNAL[:1], shards=tuple(shards))
+    theirs = replace(simulated, external_institutions=("institution_1",), shards=tuple(shards))
     config = replace(tiny_config, training=replace(tiny_config.training, run="runs/theirs"))
     encoder = note_pretraining(config, theirs, tmp_path / "theirs" / "pretrain", ("train",))
     note_finetuning(tiny_config, simulated, encoder)
