@@ -50,7 +50,7 @@ FORMATS: tuple[Format, ...] = (
     Format("edf", "EDF or BDF", is_edf, read_edf, describes_itself=False),
     Format("muse_xml", "GE MUSE XML", is_muse_xml, read_muse_xml),
     Format("cardiosoft_xml", "GE CardioSoft XML", is_cardiosoft_xml, read_cardiosoft_xml),
-    Format("hl7_aecg", "HL7 aECG", is_hl7_aecg, read_hl7_aecg),
+    Format("hl7_aecg", "HL7 aECG", is_hl7_aecg, read_hl7_aecg, holds_many=True),
     Format("philips_xml", "Philips Sierra XML", is_philips_xml, read_philips_xml),
     Format("matlab", "MATLAB", is_matlab, read_matlab, describes_itself=False, holds_many=True),
     Format("hdf5", "HDF5", is_hdf5, read_hdf5, describes_itself=False, holds_many=True),
