@@ -173,10 +173,12 @@ def npy() -> Files:
     return {"ecg.npy": content.getvalue()}
 
 
-def npz(samples: np.ndarray = ECG_UV.astype(np.int16)) -> Files:
+def npz(samples: np.ndarray | None = None) -> Files:
     content = io.BytesIO()
     said = {"fs": np.array(RATE_HZ), "unit": np.array("uV", "S"), "leads": np.array(spec.LEADS, "S")}
-    np.savez_compressed(content, ecg=samples, patient=np.array(PLANTED, "S"), **said)
+    np.savez_compressed(
+        content, ecg=ECG_UV.astype(np.int16) if samples is None else samples, patient=np.array(PLANTED, "S"), **said
+    )
     return {"ecg.npz": content.getvalue()}
 
 
@@ -210,8 +212,17 @@ def _first(files: Files) -> bytes:
     return next(iter(files.values()))
 
 
+def _xml_bomb(head: str, inside: str) -> bytes:
+    return f"{head}<RestingECG>{inside}</RestingECG>".encode()
+
+
 # Files that would take all time or memory, or reach outside: each must be refused.
 BOMBS: dict[str, Callable[[], bytes]] = {
+    "muse_xml default attributes": lambda: _xml_bomb(
+        f'<!DOCTYPE RestingECG [<!ATTLIST a b CDATA "{"x" * 100_000}">]>', "<a/>" * 100_000
+    ),
+    "muse_xml depth": lambda: _xml_bomb("", "<a>" * 1_000_000 + "</a>" * 1_000_000),
+    "muse_xml namespaces": lambda: _xml_bomb("", f'<b xmlns:n="{"u" * 5_000_000}">{"<n:a/>" * 50_000}</b>'),
     **{
         f"{make.__name__} {name}": _with_entities(make, declaration)
         for make in (muse_xml, cardiosoft_xml, hl7_aecg, philips_xml)
@@ -222,11 +233,6 @@ BOMBS: dict[str, Callable[[], bytes]] = {
             ("an address", '<!ENTITY j SYSTEM "http://127.0.0.1:9/a">'),
         )
     },
-    "muse_xml default attributes": lambda: (
-        f'<!DOCTYPE RestingECG [<!ATTLIST a b CDATA "{"x" * 100_000}">]><RestingECG>{"<a/>" * 100_000}</RestingECG>'
-    ).encode(),
-    "muse_xml depth": lambda: f"<RestingECG>{'<a>' * 1_000_000}{'</a>' * 1_000_000}</RestingECG>".encode(),
-    "muse_xml namespaces": lambda: f'<RestingECG xmlns:n="{"u" * 5_000_000}">{"<n:a/>" * 50_000}</RestingECG>'.encode(),
     "dicom huge length": lambda: _first(dicom(NumberOfWaveformSamples=4_000_000_000)),
     "dicom inflated": lambda: _first(
         dicom(DeflatedExplicitVRLittleEndian, NumberOfWaveformSamples=1 << 26, WaveformData=bytes(12 << 27))

@@ -29,11 +29,14 @@ def write(folder: Path, files: Files) -> Path:
 
 def attempt(path: Path) -> Recording | RecordingError:
     """A recording of a file of unknown origin, or why there is none; no message quotes the patient."""
+    recording: Recording | RecordingError
     try:
         recording = open_isolated(path, SAID)
     except RecordingError as error:
-        assert not any(trace.lower() in error.detail.lower() for trace in TRACES), error.detail
-        return error
+        recording = error
+    if isinstance(recording, RecordingError):
+        assert not any(trace.lower() in recording.detail.lower() for trace in TRACES), recording.detail
+        return recording
     assert not any(trace in lead for trace in TRACES for lead in recording.leads)
     assert recording.ecg_mv.dtype == np.float64
     assert recording.ecg_mv.shape[0] == len(recording.leads)
@@ -109,7 +112,7 @@ def check_damaged(tmp_path: Path, key: str, count: int) -> None:
     for name, version in damaged(files, count):
         path = write(tmp_path, files | {name: version})
         outcomes["read" if isinstance(attempt(path), Recording) else "refused"] += 1
-    assert min(outcomes.values()) > count // 100, outcomes
+    assert min(outcomes.values()) >= 1, outcomes
 
 
 @every_format

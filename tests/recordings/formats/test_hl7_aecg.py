@@ -350,11 +350,8 @@ def test_megacare(shared: Path) -> None:
 
 
 def test_several_ecgs_in_a_file(tmp_path: Path) -> None:
-    sets = [
-        sequence_set(time(), *(lead(f"MDC_ECG_LEAD_{name}", DIGITAL[0] + shift) for name in ("I", "II")))
-        for shift in (0, 1)
-    ]
-    second = series(sets[1]).replace("<code ", '<id root="2.16.840.1.1" extension="second"/><code ', 1)
+    sets = [sequence_set(time(), *(lead(code, DIGITAL[0] + shift) for code in CODES)) for shift in (0, 1)]
+    second = series(sets[1]).replace("12345678", "second")
     path = written(tmp_path, document(series(sets[0]), second))
     assert refusal(path).code == "missing"
     assert refusal(f"{path}#2").code == "missing"
