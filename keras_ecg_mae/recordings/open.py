@@ -60,6 +60,29 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+# How files of other kinds begin.
+LOOKS = {
+    b"%PDF-": "a PDF, a picture of an ECG: export the samples",
+    b"\x89PNG": "a PNG image: export the samples",
+    b"\xff\xd8\xff": "a JPEG image: export the samples",
+    b"II*\0": "a TIFF image: export the samples",
+    b"\x1f\x8b": "a gzip file: decompress it first",
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"BZh": "a bzip2 file: decompress it first",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"ISHNE": "an ISHNE Holter file: convert it to EDF or WFDB",
+}
+# What XML of makers without a reader contains, in lower case.
+XML_LOOKS = {
+    b"<sapphire": "GE Sapphire XML, as the MAC 2000 exports: export DICOM or MUSE XML",
+    b"<examdescript": "Schiller XML: export DICOM, HL7 aECG or SCP-ECG",
+    b"schiller": "Schiller XML: export DICOM, HL7 aECG or SCP-ECG",
+    b"mortara": "Mortara XML: export DICOM, HL7 aECG or SCP-ECG",
+    b'"urn:hl7-org:v3"': "HL7 version 3 XML that is no annotated ECG",
+    b"http://hl7.org/fhir": "a FHIR resource in XML",
+}
+
+
 def open_recording(path: str | os.PathLike[str], signal: Signal | None = None) -> Recording:
     """Reads a recording, whichever known format it is in.
 
@@ -106,7 +129,21 @@ def unknown(source: Source) -> RecordingError:
     if not os.path.isfile(source.file):
         return source.refusal("missing", "Expected a file. Received a folder or a special file.")
     formats = ", ".join(known.name for known in FORMATS)
-    return source.refusal("unknown_format", f"Expected one of {formats}. Received none of them.")
+    return source.refusal("unknown_format", f"Expected one of {formats}. Received {look(source)}.")
+
+
+def look(source: Source) -> str:
+    """What a file that no reader knows seems to be."""
+    head = source.head
+    for start, what in LOOKS.items():
+        if head.startswith(start):
+            return what
+    if head.lstrip().startswith(b"{"):
+        return "a FHIR resource in JSON" if b'"resourceType"' in head else "JSON"
+    if source.root is not None:
+        text = head.replace(b"\0", b"").lower()  # UTF-16 as well
+        return next((what for word, what in XML_LOOKS.items() if word in text), "XML of another kind")
+    return "an empty file" if not head else "none of them"
 
 
 def describes_itself(key: str) -> bool:
