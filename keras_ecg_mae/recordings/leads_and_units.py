@@ -17,8 +17,9 @@ LIMB_LEADS: dict[str, tuple[float, float]] = {
     "aVF": (-0.5, 1.0),
 }
 
-# What formats put before a lead's name: ISO/IEEE 11073's MDC_ECG_LEAD_V1, "Lead V1", EDF's "ECG V1", "ECG Lead V1".
-LEAD_PREFIX = re.compile(r"\A(mdc_ecg_lead_|lead[ _-]?|e[ck]g[ _:-])+", re.IGNORECASE)
+# What formats put before a lead's name: ISO/IEEE 11073's MDC_ECG_LEAD_V1 (NOM_ in older files), "Lead V1", EDF's
+# "ECG V1", "ECG Lead V1".
+LEAD_PREFIX = re.compile(r"\A((?:mdc|nom)_ecg_lead_|lead[ _-]?|e[ck]g[ _:-])+", re.IGNORECASE)
 LEAD_NAMES: dict[str, str] = (
     {lead.lower(): lead for lead in spec.LEADS}
     | {"di": "I", "dii": "II", "diii": "III"}

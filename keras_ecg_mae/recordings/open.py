@@ -53,7 +53,7 @@ FORMATS: tuple[Format, ...] = (
     Format("scp", "SCP-ECG", is_scp, read_scp),
     Format("muse_xml", "GE MUSE XML", is_muse_xml, read_muse_xml),
     Format("cardiosoft_xml", "GE CardioSoft XML", is_cardiosoft_xml, read_cardiosoft_xml),
-    Format("hl7_aecg", "HL7 aECG", is_hl7_aecg, read_hl7_aecg),
+    Format("hl7_aecg", "HL7 aECG", is_hl7_aecg, read_hl7_aecg, holds_many=True),
     Format("philips_xml", "Philips Sierra XML", is_philips_xml, read_philips_xml),
     Format("matlab", "MATLAB", is_matlab, read_matlab, describes_itself=False, holds_many=True),
     Format("hdf5", "HDF5", is_hdf5, read_hdf5, describes_itself=False, holds_many=True),
@@ -62,6 +62,29 @@ FORMATS: tuple[Format, ...] = (
     Format("mfer", "MFER", is_mfer, read_mfer),
     Format("csv", "CSV (numbers under the names of leads)", is_csv, read_csv, describes_itself=False),
 )
+
+
+# How files of other kinds begin.
+LOOKS = {
+    b"%PDF-": "a PDF, a picture of an ECG: export the samples",
+    b"\x89PNG": "a PNG image: export the samples",
+    b"\xff\xd8\xff": "a JPEG image: export the samples",
+    b"II*\0": "a TIFF image: export the samples",
+    b"\x1f\x8b": "a gzip file: decompress it first",
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"BZh": "a bzip2 file: decompress it first",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"ISHNE": "an ISHNE Holter file: convert it to EDF or WFDB",
+}
+# What XML of makers without a reader contains, in lower case.
+XML_LOOKS = {
+    b"<sapphire": "GE Sapphire XML, as the MAC 2000 exports: export DICOM or MUSE XML",
+    b"<examdescript": "Schiller XML: export DICOM, HL7 aECG or SCP-ECG",
+    b"schiller": "Schiller XML: export DICOM, HL7 aECG or SCP-ECG",
+    b"mortara": "Mortara XML: export DICOM, HL7 aECG or SCP-ECG",
+    b'"urn:hl7-org:v3"': "HL7 version 3 XML that is no annotated ECG",
+    b"http://hl7.org/fhir": "a FHIR resource in XML",
+}
 
 
 def open_recording(path: str | os.PathLike[str], signal: Signal | None = None) -> Recording:
@@ -110,7 +133,21 @@ def unknown(source: Source) -> RecordingError:
     if not os.path.isfile(source.file):
         return source.refusal("missing", "Expected a file. Received a folder or a special file.")
     formats = ", ".join(known.name for known in FORMATS)
-    return source.refusal("unknown_format", f"Expected one of {formats}. Received none of them.")
+    return source.refusal("unknown_format", f"Expected one of {formats}. Received {look(source)}.")
+
+
+def look(source: Source) -> str:
+    """What a file that no reader knows seems to be."""
+    head = source.head
+    for start, what in LOOKS.items():
+        if head.startswith(start):
+            return what
+    if head.lstrip().startswith(b"{"):
+        return "a FHIR resource in JSON" if b'"resourceType"' in head else "JSON"
+    if source.root is not None:
+        text = head.replace(b"\0", b"").lower()  # UTF-16 as well
+        return next((what for word, what in XML_LOOKS.items() if word in text), "XML of another kind")
+    return "an empty file" if not head else "none of them"
 
 
 def describes_itself(key: str) -> bool:

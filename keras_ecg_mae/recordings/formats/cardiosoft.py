@@ -16,7 +16,6 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.xml import carried_leads, child_text, decimal, read_samples, read_xml
 from keras_ecg_mae.recordings.leads_and_units import voltage_unit
 from keras_ecg_mae.recordings.recording import Recording
@@ -38,30 +37,26 @@ def read_cardiosoft_xml(source: Source) -> Recording:
 
     Returns:
         all leads in millivolts, float64.
-
-    Raises:
-        RecordingError: and nothing else, whatever the file holds.
     """
-    path = source.path
-    root = read_xml(path)
+    root = read_xml(source)
     strips = [each for each in root.findall("StripData") if len(each)]
     disclosures = root.findall("FullDisclosure")
     if len(strips) > 1 or any(each.find("Strip") is not None for each in strips):
-        raise RecordingError(path, "malformed", "Expected one rhythm strip in StripData. Received several.")
+        raise source.refusal("malformed", "Expected one rhythm strip in StripData. Received several.")
     if strips:
         (strip,) = strips
-        leads, digital = read_strip(path, strip)
+        leads, digital = read_strip(source, strip)
     elif len(disclosures) == 1:
         (strip,) = disclosures
-        leads, digital = read_disclosure(path, strip)
+        leads, digital = read_disclosure(source, strip)
     else:
-        raise RecordingError(path, "malformed", "Expected StripData or one FullDisclosure. Received neither.")
+        raise source.refusal("malformed", "Expected StripData or one FullDisclosure.")
     with np.errstate(over="ignore", invalid="ignore"):  # an absurd resolution gives infinity, which conforming refuses
-        ecg_mv = digital * (resolution_uv(path, strip) * MILLIVOLTS_PER_MICROVOLT)
+        ecg_mv = digital * (resolution_uv(source, strip) * MILLIVOLTS_PER_MICROVOLT)
     return Recording(
-        path=path,
+        path=source.path,
         leads=leads,
-        sampling_rate_hz=sampling_rate_hz(path, strip),
+        sampling_rate_hz=sampling_rate_hz(source, strip),
         ecg_mv=ecg_mv,
         format="cardiosoft_xml",
     )
@@ -72,73 +67,71 @@ def units(element: Element | None) -> str:
     return "" if element is None else element.get("units", "").strip().lower()
 
 
-def sampling_rate_hz(path: str, source: Element) -> float:
+def sampling_rate_hz(source: Source, strip: Element) -> float:
     """`SampleRate`, whose unit must be Hz."""
-    element = source.find("SampleRate")
+    element = strip.find("SampleRate")
     rate_hz = decimal(element.text) if element is not None and units(element) == "hz" else None
     if rate_hz is None or rate_hz <= 0:
-        raise RecordingError(path, "sampling_rate", "Expected a positive SampleRate in Hz. Received something else.")
+        raise source.refusal("sampling_rate", "Expected a positive SampleRate in Hz.")
     return rate_hz
 
 
-def resolution_uv(path: str, source: Element) -> float:
+def resolution_uv(source: Source, strip: Element) -> float:
     """`Resolution`, microvolts a stored unit, whose unit must be uVperLsb."""
-    element = source.find("Resolution")
+    element = strip.find("Resolution")
     said = units(element)
     known = said.endswith("perlsb") and voltage_unit(said.removesuffix("perlsb")) == "uV"
     resolution = decimal(element.text) if element is not None and known else None
     if resolution is None or resolution <= 0:
-        raise RecordingError(path, "unit", "Expected a positive Resolution in uVperLsb. Received something else.")
+        raise source.refusal("unit", "Expected a positive Resolution in uVperLsb.")
     return resolution
 
 
-def read_strip(path: str, source: Element) -> tuple[tuple[str, ...], np.ndarray]:
+def read_strip(source: Source, strip: Element) -> tuple[tuple[str, ...], np.ndarray]:
     """Leads and stored samples, `(leads, samples)`, of a rhythm strip."""
-    elements = source.findall("WaveformData")
-    leads = carried_leads(path, [element.get("lead", "").strip() for element in elements])
-    said = decimal(child_text(source, "NumberOfLeads") or str(len(leads)))
+    elements = strip.findall("WaveformData")
+    leads = carried_leads(source, [element.get("lead", "").strip() for element in elements])
+    said = decimal(child_text(strip, "NumberOfLeads") or str(len(leads)))
     if not leads or said != len(leads):
-        raise RecordingError(path, "leads", f"Expected WaveformData for NumberOfLeads leads. Received {len(leads)}.")
+        raise source.refusal("leads", f"Expected WaveformData for NumberOfLeads leads. Received {len(leads)}.")
     rows = [
-        read_samples(path, element.text, ",", f"lead {lead}") for element, lead in zip(elements, leads, strict=True)
+        read_samples(source, element.text, ",", f"lead {lead}") for element, lead in zip(elements, leads, strict=True)
     ]
-    expected = decimal(child_text(source, "ChannelSampleCountTotal") or str(rows[0].size))
+    expected = decimal(child_text(strip, "ChannelSampleCountTotal") or str(rows[0].size))
     received = next((row.size for row in rows if row.size != expected), None)
     if received is not None:
-        raise RecordingError(
-            path, "truncated", f"Expected ChannelSampleCountTotal samples in every lead. Received {received} in one."
+        raise source.refusal(
+            "truncated", f"Expected ChannelSampleCountTotal samples in every lead. Received {received} in one."
         )
     return leads, np.stack(rows)
 
 
-def read_disclosure(path: str, source: Element) -> tuple[tuple[str, ...], np.ndarray]:
+def read_disclosure(source: Source, strip: Element) -> tuple[tuple[str, ...], np.ndarray]:
     """Leads and stored samples, `(leads, samples)`, of a full disclosure."""
-    leads = carried_leads(path, [lead.strip() for lead in child_text(source, "LeadOrder").split(",")])
-    if decimal(child_text(source, "NumberOfChannels") or str(len(leads))) != len(leads):
-        raise RecordingError(path, "leads", f"Expected NumberOfChannels leads in LeadOrder. Received {len(leads)}.")
-    values = read_samples(path, source.findtext("FullDisclosureData"), ",", "the full disclosure")
-    said = decimal(child_text(source, "FullDisclosureData/SampleCountTotal") or str(values.size))
+    leads = carried_leads(source, [lead.strip() for lead in child_text(strip, "LeadOrder").split(",")])
+    if decimal(child_text(strip, "NumberOfChannels") or str(len(leads))) != len(leads):
+        raise source.refusal("leads", f"Expected NumberOfChannels leads in LeadOrder. Received {len(leads)}.")
+    values = read_samples(source, strip.findtext("FullDisclosureData"), ",", "the full disclosure")
+    said = decimal(child_text(strip, "FullDisclosureData/SampleCountTotal") or str(values.size))
     if values.size == 0 or said != values.size:
-        raise RecordingError(
-            path, "truncated", f"Expected SampleCountTotal samples in the full disclosure. Received {values.size}."
+        raise source.refusal(
+            "truncated", f"Expected SampleCountTotal samples in the full disclosure. Received {values.size}."
         )
     if not {"I", "II", "III"} <= set(leads):
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "leads",
             "Expected leads I, II and III in a full disclosure, without which the order of its samples is not known. "
             f"Received {len(leads)} others.",
         )
     orders = []
-    for block in {1, max(1, round(sampling_rate_hz(path, source)))}:
+    for block in {1, max(1, round(sampling_rate_hz(source, strip)))}:
         if values.size % (len(leads) * block) == 0:
             digital = values.reshape(-1, len(leads), block).swapaxes(0, 1).reshape(len(leads), -1)
             one, two, three = (digital[leads.index(lead)] for lead in ("I", "II", "III"))
             if np.abs(two - one - three).max() <= LARGEST_RESIDUAL:
                 orders.append(digital)
     if len(orders) != 1:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "malformed",
             f"Expected one order of samples in the full disclosure in which II = I + III. Received {len(orders)}.",
         )

@@ -1,7 +1,7 @@
-"""HDF5: one array for many records, as CODE-15 is published, or a file a record. h5py reads it, in another process."""
+"""HDF5: one array for many records, as CODE-15 is published, or a file a record. h5py reads it."""
 
+from keras_ecg_mae.recordings.formats.array_files import open_hdf5
 from keras_ecg_mae.recordings.formats.array_signal import ArrayFile, read_array_file
-from keras_ecg_mae.recordings.isolated_file import open_isolated
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
@@ -27,5 +27,5 @@ def read_hdf5(source: Source) -> Recording:
         RecordingError: and nothing else, whatever the file holds.
     """
     path, file, record_id, signal = source.path, source.file, source.record_id, source.signal
-    with open_isolated(path, file, "hdf5") as (arrays, named):
+    with open_hdf5(source) as (arrays, named):
         return read_array_file(ArrayFile(path, file, record_id, "hdf5", arrays, named), signal)

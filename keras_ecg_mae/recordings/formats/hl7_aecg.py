@@ -7,7 +7,7 @@ listed as voltages are. A lead whose value is null was not recorded.
 
 A series with several sets is read where the standard leaves no doubt that their rows belong together: each lead
 once, and the same head, increment and length in all. Leads that were recorded one group after the other, 2.5 s each,
-are refused: no moment has all of them. So are several rhythm series.
+are refused: no moment has all of them. Of several rhythm series, `FILE#ID` names one.
 
 Philips' converter to this format leaves in it the calibration pulse with which its devices end a recording. The
 standard knows no such thing in a rhythm, and nothing in the file marks it: it is refused. The pulse is told by leads
@@ -20,14 +20,15 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.xml import carried_leads, decimal, read_samples, read_xml
-from keras_ecg_mae.recordings.leads_and_units import MILLIVOLTS_PER, voltage_unit
+from keras_ecg_mae.recordings.leads_and_units import MILLIVOLTS_PER, lead_names, voltage_unit
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
 ROOT = "AnnotatedECG"
-LEAD_CODE = "MDC_ECG_LEAD_"
+LEAD_CODES = ("MDC_ECG_LEAD_", "NOM_ECG_LEAD_")
+# The standard's, and MegaCare's.
+RHYTHM_CODES = ("RHYTHM", "ECG_RHYTHM_WAVEFORMS")
 TIME_CODES = ("TIME_ABSOLUTE", "TIME_RELATIVE")
 # By UCUM, and as some spell them.
 UNITS_PER_SECOND = {
@@ -53,49 +54,60 @@ def read_hl7_aecg(source: Source) -> Recording:
 
     Returns:
         all its leads in millivolts, float64.
-
-    Raises:
-        RecordingError: and nothing else, whatever the file holds.
     """
-    path = source.path
-    root = read_xml(path)
-    series = [element for element in root.findall("component/series") if code(element) == "RHYTHM"]
-    if len(series) != 1:
-        raise RecordingError(path, "malformed", f"Expected one series of code RHYTHM. Received {len(series)}.")
-    sets = series[0].findall("component/sequenceSet")
+    root = read_xml(source)
+    sets = choose_series(source, root).findall("component/sequenceSet")
     if not sets:
-        raise RecordingError(path, "malformed", "Expected a sequenceSet in the rhythm series. Received none.")
+        raise source.refusal("malformed", "The rhythm series has no sequenceSet.")
     times: set[tuple[str, float]] = set()
     lengths: set[int | None] = set()
     columns: list[tuple[str, Element]] = []
     for sequence_set in sets:
         sequences = [(code(element), element) for element in sequence_set.findall("component/sequence")]
-        start, rate_hz, length = read_time(path, [element for name, element in sequences if name in TIME_CODES])
+        start, rate_hz, length = read_time(source, [element for name, element in sequences if name in TIME_CODES])
         times.add((start, rate_hz))
         lengths.add(length)
-        columns += [column for column in sequences if column[0].startswith(LEAD_CODE) and not is_null(column[1])]
+        columns += [column for column in sequences if column[0].startswith(LEAD_CODES) and not is_null(column[1])]
     codes = [name for name, _ in columns]
     if not codes or (len(sets) > 1 and len(set(codes)) < len(codes)):
-        raise RecordingError(
-            path, "leads", f"Expected {LEAD_CODE}* sequences, each lead once. Received {len(set(codes))} leads."
+        raise source.refusal(
+            "leads", f"Expected {LEAD_CODES[0]}* sequences, each lead once. Received {len(set(codes))} leads."
         )
-    leads = carried_leads(path, codes)
-    rows = [read_lead(path, lead, element) for lead, (_, element) in zip(leads, columns, strict=True)]
+    leads = carried_leads(source, codes)
+    rows = [read_lead(source, lead, element) for lead, (_, element) in zip(leads, columns, strict=True)]
     if len(times) > 1 or len((lengths | {row.size for row in rows}) - {None}) > 1:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "malformed",
             f"Expected all leads at the same times. Received several lengths or starts in {len(sets)} sequence sets.",
         )
     recording = Recording(
-        path=path,
+        path=source.path,
         leads=leads,
         sampling_rate_hz=rate_hz,
         ecg_mv=np.stack(rows),
         format="hl7_aecg",
     )
-    check_no_calibration(recording)
+    check_no_calibration(source, recording)
     return recording
+
+
+def choose_series(source: Source, root: Element) -> Element:
+    """The rhythm series; of several, the one that `FILE#ID` names by its id or its place, counted from 0."""
+    series = [element for element in root.findall("component/series") if code(element) in RHYTHM_CODES]
+    if not series:
+        raise source.refusal("malformed", f"The file has no series of code {' or '.join(RHYTHM_CODES)}.")
+    if source.record_id is None and len(series) == 1:
+        return series[0]
+    named = {str(place): element for place, element in enumerate(series)}
+    for element in series:
+        found = element.find("id")
+        if found is not None:
+            named |= {name: element for name in (found.get("extension"), found.get("root")) if name and len(name) > 4}
+    if source.record_id not in named:
+        raise source.refusal(
+            "missing", f"The file has {len(series)} rhythm series. Name one as FILE#0 to FILE#{len(series) - 1}."
+        )
+    return named[source.record_id]
 
 
 def code(element: Element) -> str:
@@ -110,7 +122,7 @@ def is_null(sequence: Element) -> bool:
     return value is not None and "nullFlavor" in value.attrib and not (value.findtext("digits") or "").strip()
 
 
-def read_time(path: str, sequences: list[Element]) -> tuple[str, float, int | None]:
+def read_time(source: Source, sequences: list[Element]) -> tuple[str, float, int | None]:
     """Start, as it is written, and rate in Hz of a set's one sequence of times; how many there are, if they are listed.
 
     Raises:
@@ -118,52 +130,46 @@ def read_time(path: str, sequences: list[Element]) -> tuple[str, float, int | No
     """
     value = sequences[0].find("value") if len(sequences) == 1 else None
     if value is None or (value.find("increment") is None and value.find("digits") is None):
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "sampling_rate",
-            "Expected one time sequence with an increment or digits in each sequenceSet. Received another.",
+            "Expected one time sequence with an increment or digits in each sequenceSet.",
         )
     listed = value.find("increment") is None
     start, step = (value.find(name) for name in (("origin", "scale") if listed else ("head", "increment")))
     per_second = None if step is None else UNITS_PER_SECOND.get(step.get("unit", "").strip())
     number = None if step is None else decimal(step.get("value"))
     if step is None or per_second is None or number is None or number <= 0:
-        raise RecordingError(
-            path, "sampling_rate", f"Expected a positive time step in {', '.join(UNITS_PER_SECOND)}. Received another."
-        )
+        raise source.refusal("sampling_rate", f"Expected a positive time step in {', '.join(UNITS_PER_SECOND)}.")
     written = "" if start is None else f"{start.get('value', '')} {start.get('unit', '')}"
     # As fractions, so that 0.002 s are 500 Hz to the last digit.
     seconds, length = Fraction(step.get("value", "").strip()) / per_second, None
     if listed:
-        digits = read_samples(path, value.findtext("digits"), None, "the times")
-        seconds, length = seconds * even_step(path, digits), digits.size
+        digits = read_samples(source, value.findtext("digits"), None, "the times")
+        seconds, length = seconds * even_step(source, digits), digits.size
         written += f" {digits[0]:g}"
     return written, float(min(1 / seconds, Fraction(10**18))), length
 
 
-def even_step(path: str, digits: np.ndarray) -> Fraction:
+def even_step(source: Source, digits: np.ndarray) -> Fraction:
     """By how much each of the numbers `(samples,)` is larger than the one before it: all by the same."""
     step = (digits[-1] - digits[0]) / (digits.size - 1) if digits.size > 1 else 0.0
     if step <= 0 or np.abs(digits - digits[0] - step * np.arange(digits.size)).max() > LARGEST_JITTER * step:
-        raise RecordingError(
-            path, "sampling_rate", "Expected listed times that are evenly spaced. Received others, or fewer than two."
-        )
+        raise source.refusal("sampling_rate", "Expected listed times that are evenly spaced.")
     return Fraction(f"{step:.12g}")
 
 
-def read_lead(path: str, name: str, sequence: Element) -> np.ndarray:
+def read_lead(source: Source, name: str, sequence: Element) -> np.ndarray:
     """One lead in millivolts, `(samples,)`."""
     value = sequence.find("value")
     if value is None:
-        raise RecordingError(path, "malformed", f"Expected a value of {name}. Received none.")
+        raise source.refusal("malformed", f"Expected a value of {name}. Received none.")
     origin_mv, scale_mv = millivolts(value.find("origin")), millivolts(value.find("scale"))
     if origin_mv is None or scale_mv is None or scale_mv <= 0:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "unit",
-            f"Expected an origin and a positive scale in V, mV, uV or nV for {name}. Received something else.",
+            f"Expected an origin and a positive scale in V, mV, uV or nV for {name}.",
         )
-    digits = read_samples(path, value.findtext("digits"), None, name)
+    digits = read_samples(source, value.findtext("digits"), None, name)
     with np.errstate(over="ignore"):  # an absurd scale gives infinity, which conforming refuses
         return origin_mv + scale_mv * digits
 
@@ -179,19 +185,18 @@ def millivolts(quantity: Element | None) -> float | None:
     return number * MILLIVOLTS_PER[unit]
 
 
-def check_no_calibration(recording: Recording) -> None:
-    """Raises `RecordingError` `malformed` where leads I, II and III hold a calibration pulse at once."""
-    limbs = [LEAD_CODE + lead for lead in ("I", "II", "III")]
-    if not set(limbs) <= set(recording.leads):
+def check_no_calibration(source: Source, recording: Recording) -> None:
+    """Refuses a file where leads I, II and III hold a calibration pulse at once."""
+    leads = lead_names(recording.leads)
+    if not {"I", "II", "III"} <= set(leads):
         return
-    three_mv = recording.ecg_mv[[recording.leads.index(lead) for lead in limbs]]
+    three_mv = recording.ecg_mv[[leads.index(lead) for lead in ("I", "II", "III")]]
     pulse = (np.abs(three_mv - CALIBRATION_MV) <= CALIBRATION_TOLERANCE_MV).all(axis=0)
     edges = np.flatnonzero(np.diff(pulse.astype(np.int8)))
     for rise, fall in pairwise(edges):
         begin_s, seconds = np.array([rise + 1, fall - rise]) / recording.sampling_rate_hz
         if pulse[fall] and SHORTEST_CALIBRATION_S <= seconds <= LONGEST_CALIBRATION_S:
-            raise RecordingError(
-                recording.path,
+            raise source.refusal(
                 "malformed",
                 f"Expected the heart's signal alone in the rhythm series. Received a calibration pulse: leads I, II "
                 f"and III stand at {CALIBRATION_MV:g} mV together for {seconds:.3f} s from {begin_s:.3f} s on, as in "

@@ -1,4 +1,4 @@
-"""MATLAB files: versions 4 and 5 by SciPy, 7.3, which is HDF5, by h5py; both read in another process.
+"""MATLAB files: versions 4 and 5 by SciPy, 7.3, which is HDF5, by h5py.
 
 WFDB's `.mat` files are version 4 with one variable, `val`, of digital units. Beside their header the WFDB reader reads
 them; without it they are refused here until rate, gain and leads are given.
@@ -7,9 +7,9 @@ them; without it they are refused here until rate, gain and leads are given.
 import re
 import struct
 
+from keras_ecg_mae.recordings.formats.array_files import open_hdf5, open_matlab
 from keras_ecg_mae.recordings.formats.array_signal import ArrayFile, read_array_file
 from keras_ecg_mae.recordings.formats.hdf5 import SIGNATURE
-from keras_ecg_mae.recordings.isolated_file import open_isolated
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
@@ -35,7 +35,8 @@ def read_matlab(source: Source) -> Recording:
     """
     path, file, record_id, signal = source.path, source.file, source.record_id, source.signal
     version_73 = is_version_73(source.head)
-    with open_isolated(path, file, "hdf5" if version_73 else "matlab", reversed_axes=version_73) as (arrays, named):
+    opened = open_hdf5(source, reversed_axes=True) if version_73 else open_matlab(source)
+    with opened as (arrays, named):
         return read_array_file(ArrayFile(path, file, record_id, "matlab", arrays, named), signal)
 
 

