@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.finished_run import CNN, FinishedRun
 from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc_difference
-from keras_ecg_mae.evaluation.scoring import Group
+from keras_ecg_mae.evaluation.scoring import Group, patient_numbers
 from keras_ecg_mae.evaluation.tables import distinct_names
 
 # An institution may be called `all internal`, so a cohort is known by whether it is a pool, and its name.
@@ -123,17 +125,19 @@ def _column(run: FinishedRun, training_set: str, members: Sequence[FinishedRun])
     cnn = _baseline(training_set, members)
     baseline = None if cnn is run else cnn
     groups = {(group.pooled, group.name): group for group in run.results.groups}
-    differences = {cohort: difference(run, baseline, group) for cohort, group in groups.items()} if baseline else {}
+    differences = {}
+    if baseline:
+        differences = {
+            cohort: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
+            for cohort, group in groups.items()
+        }
     return Column(run, title, training_set, baseline, groups, differences)
 
 
-def difference(run: FinishedRun, baseline: FinishedRun, group: Group) -> AurocDifference:
-    """The run's AUROC in a group minus the baseline's; both were evaluated on the same records."""
-    # Both tables are ordered by record and hold the same ones.
-    rows, others = run.rows_of(group), baseline.rows_of(group)
-    patients = rows.groupby(["institution", "patient_key"]).ngroup().to_numpy()
+def paired_difference(rows: pd.DataFrame, others: pd.DataFrame, confidence: float) -> AurocDifference:
+    """AUROC of the first predictions minus that of the others; both tables hold the same records in one order."""
     first, second = (table["probability"].to_numpy() for table in (rows, others))
-    return auroc_difference(rows["label"].to_numpy(), first, second, patients, run.results.confidence)
+    return auroc_difference(rows["label"].to_numpy(), first, second, patient_numbers(rows), confidence)
 
 
 def cohorts(columns: Sequence[Column]) -> list[Cohort]:

@@ -134,13 +134,13 @@ def validation_figures(
     }
 
 
-def _patients(rows: pd.DataFrame) -> np.ndarray:
-    """A number a patient; two institutions' patients are two, whatever their keys."""
-    return rows.groupby(["institution", "patient_key"]).ngroup().to_numpy()
+def patient_numbers(rows: pd.DataFrame) -> np.ndarray:
+    """A number a patient: a key at two institutions is one patient, as it is for the dataset's split."""
+    return pd.factorize(rows["patient_key"])[0]
 
 
 def _group(name: str, role: str, pooled: bool, rows: pd.DataFrame, threshold: float, confidence: float) -> Group:
-    labels, probabilities, patients = rows["label"].to_numpy(), rows["probability"].to_numpy(), _patients(rows)
+    labels, probabilities, patients = rows["label"].to_numpy(), rows["probability"].to_numpy(), patient_numbers(rows)
     return Group(
         name=name,
         role=role,
@@ -162,7 +162,7 @@ def _curve(group: Group, rows: pd.DataFrame) -> Curve:
         external=group.role == "external",
         labels=rows["label"].to_numpy(),
         probabilities=rows["probability"].to_numpy(),
-        patients=_patients(rows),
+        patients=patient_numbers(rows),
         auroc=group.auroc,
         operating_point=group.operating_point,
     )
