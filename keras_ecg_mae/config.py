@@ -310,6 +310,9 @@ class Training(Section):
     dataset: str = setting("", "Dataset folder that prepare wrote.")
     run: str = setting("", "Run folder: everything a run leaves goes there.")
     title: str = setting("", "The run's name in a report; without it, the run folder's.")
+    paper_column: Literal["", "ds1_cnn", "ds1", "ds1_mae_ds2", "ds2_cnn", "ds2_imagenet", "ds2_mae_ds1", "ds2"] = (
+        setting("", "Column of the paper's table 3 that the run reproduces, for a report with --paper.")
+    )
     stages: tuple[str, ...] = setting(STAGES, "Stages to run, in their order; finished ones are skipped.")
     strategy: Literal["auto", "one_device", "mirrored", "multi_worker"] = setting(
         "auto",
@@ -544,10 +547,21 @@ class Prediction(Section):
 
 @dataclass(frozen=True)
 class Report(Section):
-    PREFIX: ClassVar[str] = "report_"
     TITLE: ClassVar[str] = "Report (report)"
 
-    output: str = setting("", "Folder to write the report to: Markdown, HTML, a CSV file a table, pictures.")
+    report_output: str = setting("", "Folder to write the report to: Markdown, HTML, a CSV file a table, pictures.")
+    paper: str = setting(
+        "",
+        "Folder of the paper's tables (pipelines/paper): print its AUROC, and the difference, under each of a run that "
+        "reproduces a column of its table 3 (--paper_column).",
+    )
+    fewer_labels: tuple[str, ...] = setting(
+        (),
+        "Two run folders RUN_A,RUN_B: compare A, trained on fewer labels, with B at the institutions external to both.",
+    )
+
+    def check(self) -> None:
+        self.expect("fewer_labels", len(self.fewer_labels) in (0, 2), "to be two run folders")
 
 
 @dataclass(frozen=True)

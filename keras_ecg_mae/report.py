@@ -1,10 +1,13 @@
 """Makes a report of finished runs and prepared datasets: tables 1 to 4 and figures 1 and 3 of Sawano et al.
 
     python -m keras_ecg_mae.report --report_output=FOLDER RUN... DATASET...
+    python -m keras_ecg_mae.report --report_output=FOLDER --paper=pipelines/paper RUN...
+    python -m keras_ecg_mae.report --report_output=FOLDER --fewer_labels=RUN_A,RUN_B
 
-Each run is a column of table 3, in the order given, under its `--title`; it is compared with the run with
-`--architecture=cnn` of the same dataset. Datasets add tables 1, 2 and 4, and supplementary
-tables of age, sex and ejection fraction; those of the runs are found by themselves.
+Each run is a column of table 3, in the order given, and is compared with the run with `--architecture=cnn` of the same
+dataset. `--paper` prints the paper's AUROCs under ours, `--fewer_labels` compares two runs trained on fewer and on more
+labels. Datasets add tables 1, 2 and 4, and supplementary tables of age, sex and ejection fraction; those of the runs
+are found by themselves.
 Prints the report as Markdown, and writes it as Markdown, as one HTML file and as a CSV file a table.
 """
 
@@ -24,16 +27,19 @@ def main(config: Config, folders: list[str]) -> int:
     """Writes the report to `--report_output` and prints it."""
     from keras_ecg_mae.evaluation.report import make_report
 
-    config.report.require("output")
-    if not folders:
+    settings = config.report
+    settings.require("report_output")
+    if not folders and not settings.fewer_labels:
         raise ConfigError("Expected run folders or dataset folders to report on. Received none.")
-    output = storage_path(config.report.output)
+    output = storage_path(settings.report_output)
     if output.exists() and not output.is_dir():
-        raise ConfigError(f"Expected --report_output to be a folder. Received the file {config.report.output!r}.")
+        raise ConfigError(f"Expected --report_output to be a folder. Received the file {settings.report_output!r}.")
     are_runs = [_is_run(folder) for folder in folders]
     document = make_report(
         [storage_path(folder) for folder, is_run in zip(folders, are_runs, strict=True) if is_run],
         [folder for folder, is_run in zip(folders, are_runs, strict=True) if not is_run],
+        paper_folder=storage_path(settings.paper) if settings.paper else None,
+        fewer=[storage_path(folder) for folder in settings.fewer_labels],
     )
     document.write(output)
     sys.stdout.write(document.markdown())

@@ -42,6 +42,7 @@ class Command:
         host: operating system and processor.
         devices: TensorFlow's names of what it could compute on.
         dataset: the run's.
+        paper_column: the flag `--paper_column`.
     """
 
     began: str
@@ -55,9 +56,12 @@ class Command:
     host: str
     devices: Sequence[str]
     dataset: Dataset
+    paper_column: str = ""  # not in records of earlier versions
 
 
-def this_command(*, stages: Sequence[str], title: str, devices: Sequence[str], dataset: Dataset) -> Command:
+def this_command(
+    *, stages: Sequence[str], title: str, devices: Sequence[str], dataset: Dataset, paper_column: str = ""
+) -> Command:
     """What this process was asked for and runs with."""
     return Command(
         began=now(),
@@ -71,6 +75,7 @@ def this_command(*, stages: Sequence[str], title: str, devices: Sequence[str], d
         host=platform.platform(),
         devices=devices,
         dataset=dataset,
+        paper_column=paper_column,
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from keras_ecg_mae.config import Config
     from keras_ecg_mae.dataset import Manifest
+    from keras_ecg_mae.training_data import TrainingData
 
 # No deadline: the first call of a TensorFlow function compiles it. Derandomised: the same examples on every machine.
 settings.register_profile("repository", deadline=None, derandomize=True, max_examples=50)
@@ -129,8 +130,9 @@ def tiny_config(simulated: "Manifest", tmp_path: Path) -> "Config":
 def made_run(tmp_path: Path) -> Callable[..., Path]:
     """Makes the folder of a finished run with made-up predictions.
 
-    Of four institutions a to d, the external ones are tested on whole, the others on part of their ECGs. Runs of one
-    dataset hold the same records with the same labels; `gain` separates the labels further, `seed` varies the rest.
+    Of four institutions, the external ones are tested on whole, the others on part of their ECGs. All runs hold the
+    same records with the same labels; `gain` separates the labels further, `seed` varies the rest. A ViT starts from
+    its own pretraining on the training ECGs, or from `--finetune_encoder`, whose training data is `before`.
     """
 
     def make(
@@ -138,6 +140,8 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         *flags: str,
         dataset: str = "dataset1",
         external: tuple[str, ...] = ("b", "c", "d"),
+        institutions: tuple[str, ...] = ("a", "b", "c", "d"),
+        before: "TrainingData | None" = None,
         gain: float = 0.0,
         seed: int = 0,
         label_name: str = "lvsd",
@@ -149,12 +153,13 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         from keras_ecg_mae.evaluation.evaluate import evaluate
         from keras_ecg_mae.run_folder import write_json
         from keras_ecg_mae.run_record import Command, Dataset, record_command
+        from keras_ecg_mae.training_data import TrainingData, to_json
 
         run, ecgs = tmp_path / name, 400
         shared, own = np.random.default_rng(1), np.random.default_rng(seed + 10)
         label = shared.integers(0, 2, ecgs)
         patient = np.arange(ecgs) // 2
-        institution = np.array(list("abcd"))[patient % 4]
+        institution = np.array(institutions)[patient % 4]
         score = (1 + gain) * label + shared.normal(size=ecgs) + 0.5 * own.normal(size=ecgs)
         validation = ~np.isin(institution, external) & (patient < 60)
         batch = {
@@ -175,18 +180,34 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         )
         given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
         sha256 = hashlib.sha256(dataset.encode()).hexdigest()
+        data = Dataset(f"missing/{dataset}", sha256, 400)
+        seen = {
+            name: {"train": 100, "validation": int((validation & (institution == name)).sum())}
+            for name in institutions
+            if name not in external
+        }
+        encoder = given.get("finetune_encoder", "random" if given.get("architecture") == "cnn" else "pretrain")
+        if encoder == "pretrain":
+            before = TrainingData(str(run), data, "", None, "", {name: {"train": 100} for name in seen})
+            weights = f"{run}/pretrain/autoencoder.keras"
+        else:
+            weights = "" if encoder == "random" else encoder
+        threshold = 40.0 if label_name == "lvsd" else None
+        trained = TrainingData(str(run), data, label_name, threshold, "", seen, weights, before)
         write_json(run / "evaluation" / "settings.json", {"dataset": sha256})
         write_json(
             run / "finetune" / "settings.json",
             {
                 "architecture": given.get("architecture", "vit"),
-                "encoder": given.get("finetune_encoder", "pretrain"),
+                "encoder": encoder,
+                "transfer": given.get("finetune_transfer", "encoder"),
+                "size": given.get("size", "large"),
                 "dataset": sha256,
             },
         )
         for stage, hour in (("finetune", 4), ("evaluation", 5)):
             made = {"done": f"2026-01-02T0{hour}:04:05+00:00", "git_revision": "0123abc-dirty", "version": "0.1.0"}
-            write_json(run / stage / "done.json", {"made": made})
+            write_json(run / stage / "done.json", {**(to_json(trained) if stage == "finetune" else {}), "made": made})
         record_command(
             run,
             Command(
@@ -200,7 +221,8 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
                 git_revision="0123abc-dirty",
                 host="",
                 devices=[],
-                dataset=Dataset(f"missing/{dataset}", sha256, 400),
+                dataset=data,
+                paper_column=given.get("paper_column", ""),
             ),
         )
         return run

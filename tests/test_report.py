@@ -28,13 +28,15 @@ def test_it_prints_markdown_and_writes_files(made_run: MakeRun, tmp_path: Path) 
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout == (tmp_path / "new/report/report.md").read_text(encoding="utf-8")
+    assert "| Model | ViT-Large | CNN |\n|---|---:|---:|\n| Pre-training | dataset1 | - |" in answer.stdout
     assert "|  | Trained on dataset1: MAE | Trained on dataset1: CNN |" in answer.stdout
     assert "| all external | " in answer.stdout
-    assert "<br>p < 0.001 | " in answer.stdout
+    assert "<br>p < 0.001 (t), z = " in answer.stdout
     assert "for lvsd on test ECGs" in answer.stdout
     written = {path.name for path in (tmp_path / "new/report").iterdir()}
     assert written == {
-        *("report.md", "report.html", "table_3.csv", "table_3_ecgs.csv", "table_3_cells.csv", "sources.csv")
+        *("report.md", "report.html", "table_3.csv", "table_3_institutions.csv", "table_3_ecgs.csv"),
+        *("table_3_cells.csv", "sources.csv"),
     }
 
 
@@ -55,7 +57,7 @@ def test_wrong_arguments_are_one_sentence(
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        main(Config(report=Report(output=output)), folders)
+        main(Config(report=Report(report_output=output)), folders)
     assert not (tmp_path / "report").exists()
 
 
@@ -63,4 +65,4 @@ def test_an_unfinished_run_is_named_with_what_it_lacks(made_run: MakeRun, tmp_pa
     run = made_run("run")
     (run / "evaluation" / "done.json").unlink()
     with pytest.raises(RunError, match=r"run: Expected a finished run. Received one without evaluation/done.json"):
-        main(Config(report=Report(output=str(tmp_path / "report"))), [str(run)])
+        main(Config(report=Report(report_output=str(tmp_path / "report"))), [str(run)])

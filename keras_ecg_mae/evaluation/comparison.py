@@ -23,6 +23,7 @@ class Column:
         run: the run.
         title: its title, told apart from those of the other runs of the same training set.
         training_set: a short name of its dataset, told apart from those of the other runs.
+        pretraining: what its encoder was pretrained on: a dataset's short name, or published weights; empty for none.
         baseline: the CNN of the same training set; None without one, and for the CNN itself.
         groups: the run's scores by cohort.
         differences: its AUROC minus the baseline's by cohort; empty without a baseline.
@@ -31,6 +32,7 @@ class Column:
     run: FinishedRun
     title: str
     training_set: str
+    pretraining: str
     baseline: FinishedRun | None
     groups: dict[Cohort, Group]
     differences: dict[Cohort, AurocDifference]
@@ -39,6 +41,27 @@ class Column:
     def name(self) -> str:
         """Title and training set, which no other column has."""
         return f"{self.title}, trained on {self.training_set}"
+
+    @property
+    def model(self) -> str:
+        return "CNN" if self.run.architecture == CNN else f"ViT-{self.run.size.capitalize()}"
+
+    @property
+    def external(self) -> tuple[str, ...]:
+        """Institutions whose labels fine-tuning has not used."""
+        return tuple(name for (pooled, name), group in self.groups.items() if group.role == "external" and not pooled)
+
+    def pretraining_saw(self, cohort: Cohort) -> bool:
+        """Whether ECGs of a cohort are, or may be, among those that pretraining saw without labels."""
+        before = self.run.trained.before
+        while before is not None:
+            elsewhere = before.dataset.sha256 != self.run.dataset.sha256
+            pooled, name = cohort
+            institutions = self.run.rows_of(self.groups[cohort])["institution"].unique() if pooled else [name]
+            if any("test" in splits or elsewhere for at, splits in before.recordings.items() if at in institutions):
+                return True
+            before = before.before
+        return False
 
 
 def compare(runs: Sequence[FinishedRun]) -> tuple[Column, ...]:
@@ -50,11 +73,11 @@ def compare(runs: Sequence[FinishedRun]) -> tuple[Column, ...]:
     """
     _expect_comparable(runs)
     sets = _training_sets(runs)
-    names = dict(zip(sets, _set_names([members[0] for members in sets.values()]), strict=True))
+    names = _dataset_names(runs)
     for members in sets.values():
         for run in members[1:]:
             _expect_same_records(members[0], run)
-    return tuple(_column(run, names[run.dataset.sha256], sets[run.dataset.sha256]) for run in runs)
+    return tuple(_column(run, names, sets[run.dataset.sha256]) for run in runs)
 
 
 def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
@@ -79,13 +102,23 @@ def _training_sets(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     return sets
 
 
-def _set_names(runs: Sequence[FinishedRun]) -> list[str]:
-    """A name a training set; one prepared anew in the same folder is told by its checksum."""
-    names = distinct_names([run.dataset.folder for run in runs])
-    return [
-        name if names.count(name) == 1 else f"{name} ({run.dataset.sha256[:8]})"
-        for name, run in zip(names, runs, strict=True)
-    ]
+def _dataset_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
+    """Checksum -> a name of each dataset trained on; one prepared anew in the same folder is told by its checksum."""
+    used = [run.trained for run in runs] + [run.trained.before for run in runs if run.trained.before is not None]
+    datasets = {data.dataset.sha256: data.dataset.folder for data in reversed(used)}
+    names = distinct_names(list(datasets.values()))
+    return {
+        sha256: name if names.count(name) == 1 else f"{name} ({sha256[:8]})"
+        for sha256, name in zip(datasets, names, strict=True)
+    }
+
+
+def _pretraining(run: FinishedRun, names: dict[str, str]) -> str:
+    trained = run.trained
+    if trained.before is not None:
+        return names[trained.before.dataset.sha256]
+    weights = trained.initial_weights.rsplit("/", 1)[-1]
+    return f"images: {weights}" if run.transfer == "blocks" else weights
 
 
 def _baseline(training_set: str, runs: Sequence[FinishedRun]) -> FinishedRun | None:
@@ -119,8 +152,9 @@ def _expect_same_records(first: FinishedRun, second: FinishedRun) -> None:
             )
 
 
-def _column(run: FinishedRun, training_set: str, members: Sequence[FinishedRun]) -> Column:
+def _column(run: FinishedRun, names: dict[str, str], members: Sequence[FinishedRun]) -> Column:
     """The column of one of the `members`, the runs of a training set."""
+    training_set = names[run.dataset.sha256]
     title = run.title if [member.title for member in members].count(run.title) == 1 else f"{run.title} ({run.folder})"
     cnn = _baseline(training_set, members)
     baseline = None if cnn is run else cnn
@@ -131,7 +165,7 @@ def _column(run: FinishedRun, training_set: str, members: Sequence[FinishedRun])
             cohort: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
             for cohort, group in groups.items()
         }
-    return Column(run, title, training_set, baseline, groups, differences)
+    return Column(run, title, training_set, _pretraining(run, names), baseline, groups, differences)
 
 
 def paired_difference(rows: pd.DataFrame, others: pd.DataFrame, confidence: float) -> AurocDifference:

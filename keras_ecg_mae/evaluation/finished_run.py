@@ -1,7 +1,6 @@
 """A run that was trained and evaluated, as its folder tells of it: what a report is made from."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results
-from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, read_made
+from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, read_json, read_made
 from keras_ecg_mae.run_record import RECORD, Dataset, read_commands
+from keras_ecg_mae.training_data import TrainingData, expect_training_data
 
 PRETRAINING, FINETUNING, EVALUATION = "pretrain", "finetune", "evaluation"
 # Figures 1 and 3 of Sawano et al., as pretraining leaves them: name, leads.
@@ -29,8 +29,10 @@ class FinishedRun:
         folder: of the run.
         title: the last flag `--title` of a command that asked for fine-tuning, or the folder's name.
         architecture: what was fine-tuned, `vit` or `cnn`.
-        encoder: what that started from: `pretrain`, `random`, or a path.
-        dataset: what it was trained and evaluated on.
+        size: the size of a `vit`; empty for a CNN.
+        transfer: `blocks` where its encoder was trained on images, see `config.Finetuning`.
+        paper_column: the flag `--paper_column` of the last command that asked for fine-tuning.
+        trained: what its weights have seen.
         pretrained: when and with what the encoder it started from was made; None where that is not this run's.
         finetuned: when and with what it was fine-tuned.
         evaluated: when and with what it was evaluated.
@@ -43,8 +45,10 @@ class FinishedRun:
     folder: Path
     title: str
     architecture: str
-    encoder: str
-    dataset: Dataset
+    size: str
+    transfer: str
+    paper_column: str
+    trained: TrainingData
     pretrained: Made | None
     finetuned: Made | None
     evaluated: Made | None
@@ -52,6 +56,16 @@ class FinishedRun:
     predictions_sha256: str
     test: pd.DataFrame
     pictures: dict[str, Path]
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was trained and evaluated on."""
+        return self.trained.dataset
+
+    @property
+    def labels(self) -> int:
+        """ECGs whose labels fine-tuning used, to learn from or to choose by."""
+        return self.trained.count("train") + self.trained.count("validation")
 
     def rows_of(self, group: Group) -> pd.DataFrame:
         """The test ECGs that a group of the results holds."""
@@ -77,17 +91,16 @@ def read_finished_run(folder: Path) -> FinishedRun:
             f"{folder}: Expected a finished run. Received one without {', '.join(missing)}: "
             f"run python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'}."
         )
-    commands = read_commands(folder)
-    dataset = commands[-1].dataset
-    if (evaluation / SETTINGS).is_file():
-        evaluated = json.loads((evaluation / SETTINGS).read_text(encoding="utf-8")).get("dataset")
-        if evaluated != dataset.sha256:
-            raise RunError(
-                f"{evaluation / SETTINGS}: Expected an evaluation on the dataset of {RECORD}, {dataset.sha256}. "
-                f"Received one on {evaluated}."
-            )
-    titles = [command.title for command in commands if "finetune" in command.stages and command.title]
-    settings = json.loads((finetuning / SETTINGS).read_text(encoding="utf-8"))
+    trained = expect_training_data(finetuning, "finetune")
+    evaluated = (read_json(evaluation / SETTINGS) or {}).get("dataset", trained.dataset.sha256)
+    if evaluated != trained.dataset.sha256:
+        raise RunError(
+            f"{evaluation / SETTINGS}: Expected an evaluation on the dataset of the fine-tuning, "
+            f"{trained.dataset.sha256}. Received one on {evaluated}."
+        )
+    commands = [command for command in read_commands(folder) if "finetune" in command.stages]
+    titles = [command.title for command in commands if command.title]
+    settings = read_json(finetuning / SETTINGS) or {}
     own = settings["encoder"] == OWN_PRETRAINING
     predictions = read_predictions(evaluation / PREDICTIONS)
     test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
@@ -96,8 +109,10 @@ def read_finished_run(folder: Path) -> FinishedRun:
         folder=folder,
         title=titles[-1] if titles else folder.resolve().name,
         architecture=settings["architecture"],
-        encoder=settings["encoder"],
-        dataset=dataset,
+        size=settings.get("size", ""),
+        transfer=settings["transfer"],
+        paper_column=commands[-1].paper_column if commands else "",
+        trained=trained,
         pretrained=read_made(folder / PRETRAINING) if own else None,
         finetuned=read_made(finetuning),
         evaluated=read_made(evaluation),

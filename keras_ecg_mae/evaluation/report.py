@@ -12,9 +12,11 @@ from keras_ecg_mae.evaluation.characteristics import supplementary_tables
 from keras_ecg_mae.evaluation.cohort_tables import cohort_tables, file_suffixes
 from keras_ecg_mae.evaluation.comparison import Column, compare
 from keras_ecg_mae.evaluation.document import Document, Part, Picture
+from keras_ecg_mae.evaluation.fewer_labels import fewer_labels
 from keras_ecg_mae.evaluation.finished_run import FinishedRun, read_finished_run
+from keras_ecg_mae.evaluation.paper import FEWER_LABELS, Paper, expect_reproductions, read_paper
 from keras_ecg_mae.evaluation.reconstruction_tables import reconstruction_tables
-from keras_ecg_mae.evaluation.table_3 import cells_table, counts_table, sources_table, table_3
+from keras_ecg_mae.evaluation.table_3 import cells_table, counts_table, institutions_table, sources_table, table_3
 from keras_ecg_mae.evaluation.tables import Table, distinct_names
 
 if TYPE_CHECKING:
@@ -26,7 +28,13 @@ CAPTIONS = {
 }
 
 
-def make_report(run_folders: Sequence[Path], dataset_folders: Sequence[str]) -> Document:
+def make_report(
+    run_folders: Sequence[Path],
+    dataset_folders: Sequence[str],
+    *,
+    paper_folder: Path | None = None,
+    fewer: Sequence[Path] = (),
+) -> Document:
     """Reads runs and datasets and lays out what is to be said of them.
 
     A run's own dataset is in it where it still lies where the run found it, unchanged; where not, the report says so.
@@ -34,17 +42,28 @@ def make_report(run_folders: Sequence[Path], dataset_folders: Sequence[str]) -> 
     Args:
         run_folders: of finished runs, in the order of their columns.
         dataset_folders: of prepared datasets, or of tables split by `prepare --table_only`.
+        paper_folder: of the paper's tables, to print its AUROCs under ours.
+        fewer: a run with fewer labels and one with more, to compare at the institutions external to both. They are
+            columns too. Without them, these are the runs that reproduce the paper's two, if there.
 
     Raises:
-        RunError: a run is not finished, or runs cannot be compared.
+        RunError: a run is not finished, runs cannot be compared, or one is not what its `--paper_column` says.
         DatasetError: one of `dataset_folders` holds no dataset.
     """
-    runs = [read_finished_run(folder) for folder in run_folders]
+    known = [folder.resolve() for folder in run_folders]
+    added = [folder for folder in fewer if folder.resolve() not in known]
+    runs = [read_finished_run(folder) for folder in (*run_folders, *added)]
     columns = compare(runs)
+    paper = None if paper_folder is None else read_paper(paper_folder)
+    if paper:
+        expect_reproductions(columns)
     cohorts, remarks = _cohorts(columns, dataset_folders)
     parts = []
     if columns:
-        parts.append(Part("Accuracy", tables=(table_3(columns), counts_table(columns))))
+        tables = (table_3(columns, paper), institutions_table(columns), counts_table(columns))
+        parts.append(Part("Accuracy", tables=tables))
+        if pair := _pair(columns, fewer, paper):
+            parts.append(fewer_labels(*pair, paper))
     if cohorts or remarks:
         parts.append(Part("Cohorts", tuple(remarks), tuple(cohort_tables(cohorts))))
     if cohorts:
@@ -57,7 +76,16 @@ def make_report(run_folders: Sequence[Path], dataset_folders: Sequence[str]) -> 
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     title = f"Report: detection of {runs[0].results.label_name}" if runs else "Report: cohorts"
     origin = f"Made by keras_ecg_mae {__version__} on {now} UTC."
-    return Document(title, origin, tuple(parts), (cells_table(columns),) if columns else ())
+    return Document(title, origin, tuple(parts), (cells_table(columns, paper),) if columns else ())
+
+
+def _pair(columns: Sequence[Column], fewer: Sequence[Path], paper: Paper | None) -> tuple[Column, Column] | None:
+    """The columns to compare for `fewer_labels`: those asked for, or the paper's two where a run reproduces each."""
+    if fewer:
+        by_folder = {column.run.folder.resolve(): column for column in columns}
+        return by_folder[fewer[0].resolve()], by_folder[fewer[1].resolve()]
+    by_column = {column.run.paper_column: column for column in columns if paper}
+    return (by_column[FEWER_LABELS[0]], by_column[FEWER_LABELS[1]]) if {*FEWER_LABELS} <= by_column.keys() else None
 
 
 def _cohorts(columns: Sequence[Column], folders: Sequence[str]) -> tuple[dict[str, "CohortDescription"], list[str]]:

@@ -136,7 +136,7 @@ def validation_figures(
 
 def patient_numbers(rows: pd.DataFrame) -> np.ndarray:
     """A number a patient: a key at two institutions is one patient, as it is for the dataset's split."""
-    return pd.factorize(rows["patient_key"])[0]
+    return pd.factorize(rows["patient_key"], sort=True)[0]
 
 
 def _group(name: str, role: str, pooled: bool, rows: pd.DataFrame, threshold: float, confidence: float) -> Group:

@@ -1,70 +1,164 @@
-"""Table 3 of Sawano et al. from compared runs, and where its numbers come from.
-
-The paper's own layout is not at hand: that its columns are models by training set and its rows institutions is
-inferred from its text.
-"""
+"""Table 3 of Sawano et al. from compared runs, what stands behind it, and where its numbers come from."""
 
 from collections.abc import Sequence
 
-from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM
 from keras_ecg_mae.evaluation.comparison import Cohort, Column, cohorts
 from keras_ecg_mae.evaluation.finished_run import CNN
-from keras_ecg_mae.evaluation.metrics import AurocDifference
+from keras_ecg_mae.evaluation.metrics import Auroc, AurocDifference
+from keras_ecg_mae.evaluation.paper import Paper
 from keras_ecg_mae.evaluation.scoring import Group
 from keras_ecg_mae.evaluation.tables import NOTHING, Cell, Row, Table
 from keras_ecg_mae.run_folder import Made
 
+DASH = Cell(NOTHING)
+INTERNAL: Cohort = (True, "all internal")
 
-def table_3(columns: Sequence[Column]) -> Table:
-    """AUROC with its interval a cohort and run; p-values against the CNN of the same training set."""
+
+def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
+    """The paper's layout: a row the test ECGs of each training set, then a row each external institution.
+
+    A cell is filled where the row's institution is external to the column's run. With `paper`, the paper's AUROC and
+    ours minus it stand below ours where a run reproduces one of its columns.
+    """
     results = columns[0].run.results
     level = f"{100 * results.confidence:g}%"
+    sets = list(dict.fromkeys(column.training_set for column in columns))
+    institutions = sorted({name for column in columns for name in column.external})
+    rows = [
+        Row(f"Test of {name}", tuple(_cell(c, INTERNAL, paper) if c.training_set == name else DASH for c in columns))
+        for name in sets
+    ]
+    rows += [
+        Row(name, tuple(_cell(c, (False, name), paper) if name in c.external else DASH for c in columns))
+        for name in institutions
+    ]
+    heads = [(c.model, c.pretraining or NOTHING, c.training_set) for c in columns]
+    subheads = [Row("Pre-training", tuple(Cell(head[1]) for head in heads))]
+    subheads.append(Row("Fine-tuning", tuple(Cell(head[2]) for head in heads)))
+    if len(set(heads)) < len(heads):
+        subheads.append(Row("Run", tuple(Cell(c.title) for c in columns)))
+    notes = [
+        "Test of a training set: all test ECGs of its own institutions, of patients that it does not train on. An "
+        "institution: all its ECGs, of whose labels fine-tuning used none. A dash: not external to the column's run, "
+        "or no labelled test ECG.",
+        _interval_note(level),
+        *_pretraining_notes(columns),
+    ]
+    if paper is not None:
+        notes += _paper_notes(columns, paper)
     return Table(
         name="table_3",
         caption=f"Table 3. AUROC ({level} CI) for {results.label_name} on test ECGs, a column a model",
-        groups=tuple(f"Trained on {column.training_set}" for column in columns),
-        columns=tuple(column.title for column in columns),
-        rows=tuple(Row(name, tuple(_cell(c, (pool, name)) for c in columns)) for pool, name in cohorts(columns)),
-        notes=tuple(_notes(columns, level)),
+        groups=("",) * len(columns),
+        columns=tuple(head[0] for head in heads),
+        rows=tuple(rows),
+        notes=tuple(notes),
+        corner="Model",
+        subheads=tuple(subheads),
     )
 
 
-def _cell(column: Column, cohort: Cohort) -> Cell:
-    group, difference = column.groups.get(cohort), column.differences.get(cohort)
+def _cell(column: Column, cohort: Cohort, paper: Paper | None) -> Cell:
+    group = column.groups.get(cohort)
+    value = group.auroc.value if group else None
+    below = beside_paper(paper, column, cohort, value)
     if group is None or group.ecgs == 0:
-        return Cell(NOTHING)
-    marked = group.role == "internal"
-    if group.auroc.value is None:
-        return Cell(f"undefined: {group.auroc.undefined}", marked=marked)
-    text = f"{group.auroc.value:.3f} ({group.auroc.low:.3f}-{group.auroc.high:.3f})"
-    return Cell(text, format_p_value(difference) if difference else "", marked)
+        return Cell(NOTHING, below)
+    return Cell(format_auroc(group.auroc), below, column.pretraining_saw(cohort))
 
 
-def format_p_value(difference: AurocDifference) -> str:
-    """`p = 0.032`, `p < 0.001`, or why there is none."""
+def format_auroc(area: Auroc) -> str:
+    """The area with its interval, or why there is none."""
+    if area.value is None:
+        return f"undefined: {area.undefined}"
+    return f"{area.value:.3f} ({area.low:.3f}-{area.high:.3f})"
+
+
+def beside_paper(paper: Paper | None, column: Column, cohort: Cohort, value: float | None) -> str:
+    """The paper's AUROC and ours minus it; empty where there is none to stand beside ours."""
+    printed = paper.auroc(column, cohort) if paper else None
+    if printed is None:
+        return ""
+    return f"paper {printed:.2f}" + ("" if value is None else f", difference {value - printed:+.3f}")
+
+
+def format_p_values(difference: AurocDifference) -> str:
+    """`p = 0.032 (t), z = 2.14, p = 0.032 (normal)`, or why there is none."""
     if difference.p_value is None:
         return f"p undefined: {difference.undefined}"
-    return "p < 0.001" if difference.p_value < 0.0005 else f"p = {difference.p_value:.3f}"
+    t, normal = (f"p {_three_digits(value)}" for value in (difference.p_value, difference.normal_p_value))
+    return f"{t} (t), z = {difference.z:.2f}, {normal} (normal)"
 
 
-def _notes(columns: Sequence[Column], level: str) -> list[str]:
+def _three_digits(p_value: float | None) -> str:
+    assert p_value is not None
+    return "< 0.001" if p_value < 0.0005 else f"= {p_value:.3f}"
+
+
+def _interval_note(level: str) -> str:
+    return (
+        f"{level} CI: on the logit scale with DeLong's variance, ECGs summed by patient (Obuchowski 1997), and "
+        "Student's t; Newcombe's method 5 where that cannot be had."
+    )
+
+
+def _pretraining_notes(columns: Sequence[Column]) -> list[str]:
+    """What pretraining saw, the columns of one pretraining together."""
+    seen: dict[str, list[str]] = {}
+    for column in columns:
+        for sentence in column.run.trained.sentences()[1:]:
+            seen.setdefault(sentence, []).append(column.name)
+    notes = [f"{'; '.join(names)}: {sentence}" for sentence, names in seen.items()]
+    if any(column.pretraining_saw(cohort) for column in columns for cohort in column.groups):
+        notes.insert(0, "† Some of these ECGs are, or may be, among those that pretraining saw without labels.")
+    return notes
+
+
+def _paper_notes(columns: Sequence[Column], paper: Paper) -> list[str]:
+    labels = {c.training_set: f"{c.run.labels:,} and {n:,}" for c in columns if (n := paper.labels_of(c)) is not None}
+    if not labels:
+        return ["No run says that it reproduces a column of the paper's table 3 (--paper_column)."]
+    return [
+        "First line of a cell: ours, on the ECGs of the datasets below Sources. Second line: the paper's (Sawano et "
+        "al. 2022, table 3, which has two digits), on the patients of its own hospitals, and ours minus it, where the "
+        "run says that it reproduces the column (--paper_column). The ECGs are others, so the difference has no "
+        "interval. The paper's ViT is ViT-Large.",
+        f"ECGs whose labels fine-tuning used, ours and the paper's: "
+        f"{'; '.join(f'{name} {counts}' for name, counts in labels.items())}.",
+    ]
+
+
+def institutions_table(columns: Sequence[Column]) -> Table:
+    """AUROC of every institution, internal ones too, and of the pools; p-values against the CNN."""
+    level = f"{100 * columns[0].run.results.confidence:g}%"
+    return Table(
+        name="table_3_institutions",
+        caption=f"Table 3, supplement. AUROC ({level} CI) at each institution and of the pools, beside the CNN",
+        groups=tuple(f"Trained on {column.training_set}" for column in columns),
+        columns=tuple(column.title for column in columns),
+        rows=tuple(Row(cohort[1], tuple(_compared(c, cohort) for c in columns)) for cohort in cohorts(columns)),
+        notes=tuple(_comparison_notes(columns)),
+    )
+
+
+def _compared(column: Column, cohort: Cohort) -> Cell:
+    group, difference = column.groups.get(cohort), column.differences.get(cohort)
+    if group is None or group.ecgs == 0:
+        return DASH
+    compared = difference is not None and group.auroc.value is not None
+    return Cell(format_auroc(group.auroc), format_p_values(difference) if compared else "", group.role == "internal")
+
+
+def _comparison_notes(columns: Sequence[Column]) -> list[str]:
     notes = [
         "† Internal: the training set holds other patients of this institution. Without it: external, none of its "
-        "ECGs. A dash: no labelled test ECG.",
-        f"{level} CI: on the logit scale with DeLong's variance, ECGs summed by patient (Obuchowski 1997), and "
-        "Student's t; Newcombe's method 5 where that cannot be had.",
+        "labels were used. A dash: no labelled test ECG. A patient of two institutions is one in a pool's interval.",
     ]
-    elsewhere = [column.name for column in columns if column.run.encoder not in (OWN_PRETRAINING, RANDOM)]
-    if elsewhere:
+    if any(column.baseline for column in columns):
         notes.append(
-            f"Pretrained elsewhere: {'; '.join(elsewhere)}. Institutions whose ECGs that pretraining saw, without "
-            "labels, count as external here all the same."
-        )
-    compared = [column for column in columns if column.baseline is not None]
-    if compared:
-        notes.append(
-            "p: two-sided, paired test of equal AUROCs on the same ECGs (DeLong et al. 1988, ECGs summed by patient as "
-            "in Obuchowski 1997, and Student's t) against the CNN of the same training set. Not adjusted for multiple "
+            "Two-sided, paired tests of equal AUROCs on the same ECGs against the CNN of the same training set (DeLong "
+            "et al. 1988, ECGs summed by patient as in Obuchowski 1997). p (t): by Student's t, as the intervals are. "
+            "z and p (normal): by the normal distribution, as R's pROC gives them. Not adjusted for multiple "
             "comparisons."
         )
     for name in dict.fromkeys(column.training_set for column in columns):
@@ -101,7 +195,7 @@ def counts_table(columns: Sequence[Column]) -> Table:
 
 def _counts(group: Group | None) -> Cell:
     if group is None or group.ecgs == 0:
-        return Cell(NOTHING)
+        return DASH
     patients = f"{group.patients:,} patients ({group.positive_patients:,})"
     return Cell(f"{group.ecgs:,} ({group.positive_ecgs:,})", patients, group.role == "internal")
 
@@ -113,7 +207,8 @@ def sources_table(columns: Sequence[Column]) -> Table:
         run = column.run
         values = (
             str(run.folder),
-            run.encoder,
+            " ".join(run.trained.sentences()),
+            f"{run.labels:,}",
             run.dataset.folder,
             f"{run.dataset.recordings:,}",
             run.dataset.sha256,
@@ -122,7 +217,15 @@ def sources_table(columns: Sequence[Column]) -> Table:
         stages = tuple(_made(stage) for stage in (run.pretrained, run.finetuned, run.evaluated))
         rows.append(Row(column.name, (*stages, *map(Cell, values))))
     stage_heads = ("pretrained", "fine-tuned", "evaluated")
-    heads = (*stage_heads, "run folder", "encoder", "dataset", "recordings", "dataset's checksum")
+    heads = (
+        *stage_heads,
+        "run folder",
+        "what its weights have seen",
+        "labels",
+        "dataset",
+        "recordings",
+        "dataset's checksum",
+    )
     return Table(
         name="sources",
         caption="Where each column of table 3 comes from",
@@ -132,6 +235,7 @@ def sources_table(columns: Sequence[Column]) -> Table:
         notes=(
             "Pretrained, fine-tuned, evaluated: when each was done, and with which git revision and version of this "
             "package; a revision that ends in -dirty had files that differ from it.",
+            "Labels: training and validation ECGs whose labels fine-tuning used.",
         ),
         prose=True,
     )
@@ -139,15 +243,16 @@ def sources_table(columns: Sequence[Column]) -> Table:
 
 def _made(stage: Made | None) -> Cell:
     if stage is None:
-        return Cell(NOTHING)
+        return DASH
     return Cell(stage.done, f"revision {stage.git_revision or 'unknown'}, version {stage.version}")
 
 
-def cells_table(columns: Sequence[Column]) -> Table:
-    """Table 3 with a row a cell and every digit, for those who compute with it."""
+def cells_table(columns: Sequence[Column], paper: Paper | None = None) -> Table:
+    """Both tables with a row a cell and every digit, for those who compute with them."""
     heads = (
         *("model", "training set", "role", "ECGs", "patients", "positive ECGs", "AUROC", "low", "high", "interval"),
-        *("compared with", "difference", "difference low", "difference high", "p", "undefined"),
+        *("compared with", "difference", "difference low", "difference high", "p (t)", "z"),
+        *("p (normal)", "undefined", "paper's AUROC"),
     )
     rows = []
     for cohort in cohorts(columns):
@@ -160,7 +265,8 @@ def cells_table(columns: Sequence[Column]) -> Table:
                 *(column.title, column.training_set, group.role, group.ecgs, group.patients, group.positive_ecgs),
                 *(area.value, area.low, area.high, area.method, column.baseline.folder if column.baseline else None),
                 *(difference.difference, difference.low, difference.high, difference.p_value),
-                area.undefined or difference.undefined,
+                *(difference.z, difference.normal_p_value, area.undefined or difference.undefined),
+                paper.auroc(column, cohort) if paper else None,
             )
             rows.append(Row(cohort[1], tuple(Cell("" if value is None else str(value)) for value in values)))
-    return Table("table_3_cells", "Table 3, a row a cell", ("",) * len(heads), heads, tuple(rows))
+    return Table("table_3_cells", "Table 3 and its supplement, a row a cell", ("",) * len(heads), heads, tuple(rows))

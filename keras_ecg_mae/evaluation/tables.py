@@ -35,10 +35,14 @@ class Row:
     head: str
     cells: tuple[Cell, ...]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(cell.text for cell in self.cells)
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a head a row and two a column.
+    """A table with a head a row, and two or more a column.
 
     Attributes:
         name: of its CSV file, without the ending.
@@ -47,7 +51,8 @@ class Table:
         columns: the columns' own heads, one a group entry.
         rows: each with as many cells as there are columns.
         notes: sentences below the table.
-        head: what stands above the rows' heads.
+        corner: what the columns' own heads are, e.g. `Model`.
+        subheads: further heads below them, a cell a column.
         prose: whether cells are texts and checksums rather than numbers: set to the left, broken where they are long.
     """
 
@@ -57,15 +62,16 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
-    head: str = ""
+    corner: str = ""
+    subheads: tuple[Row, ...] = ()
     prose: bool = False
 
     def markdown(self) -> str:
         """A pipe table, its caption above and its notes below."""
         heads = [f"{group}: {column}" if group else column for group, column in self._heads()]
-        lines = [f"**{markdown_text(self.caption)}**", "", _pipes([*map(markdown_text, (self.head, *heads))])]
+        lines = [f"**{markdown_text(self.caption)}**", "", _pipes([*map(markdown_text, (self.corner, *heads))])]
         lines.append("|---|" + ("---|" if self.prose else "---:|") * len(self.columns))
-        for row in self.rows:
+        for row in (*self.subheads, *self.rows):
             cells = ["<br>".join(map(markdown_text, filter(None, (c.first_line, c.detail)))) for c in row.cells]
             lines.append(_pipes([markdown_text(row.head), *cells]))
         lines += ["", *(f"- {markdown_text(note)}" for note in self.notes)]
@@ -80,9 +86,10 @@ class Table:
         if any(self.groups):
             heads = "".join(f'<th colspan="{span}" scope="colgroup">{html.escape(group)}</th>' for group, span in spans)
             lines.append(f'<tr class="groups"><td></td>{heads}</tr>')
-        heads = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in self.columns)
-        corner = f'<th scope="col">{html.escape(self.head)}</th>' if self.head else "<td></td>"
-        lines += [f"<tr>{corner}{heads}</tr>", "</thead>", "<tbody>"]
+        for corner, columns in [(self.corner, self.columns), *((row.head, row.texts) for row in self.subheads)]:
+            heads = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
+            lines.append(f"<tr><td>{html.escape(corner)}</td>{heads}</tr>")
+        lines += ["</thead>", "<tbody>"]
         for row in self.rows:
             cells = "".join(map(_html_cell, row.cells))
             lines.append(f'<tr><th scope="row">{html.escape(row.head)}</th>{cells}</tr>')
@@ -92,11 +99,11 @@ class Table:
         return "\n".join([*lines, "</figure>"]) + "\n"
 
     def csv(self) -> str:
-        """One line of heads, then the rows; a cell's second line follows a semicolon."""
+        """One line of heads, the subheads, then the rows; a cell's second line follows a semicolon."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow([self.head, *(f"{group}: {column}" if group else column for group, column in self._heads())])
-        for row in self.rows:
+        writer.writerow([self.corner, *(f"{group}: {column}" if group else column for group, column in self._heads())])
+        for row in (*self.subheads, *self.rows):
             cells = ("; ".join(filter(None, (cell.first_line, cell.detail))) for cell in row.cells)
             writer.writerow([row.head, *cells])
         return text.getvalue()

@@ -64,7 +64,9 @@ def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
     if not chief:
         return
     devices = [device.name for device in tf.config.list_physical_devices()]
-    record_command(run, this_command(stages=stages, title=config.training.title, devices=devices, dataset=dataset))
+    title, column = config.training.title, config.training.paper_column
+    command = this_command(stages=stages, title=title, paper_column=column, devices=devices, dataset=dataset)
+    record_command(run, command)
     write_whole(run / "flags.txt", flag_lines(config))
 
 

@@ -19,7 +19,9 @@ MakeRun = Callable[..., Path]
 def test_a_run_is_read_with_what_traces_its_numbers(made_run: MakeRun) -> None:
     folder = made_run("vit", "--title=MAE = ViT", "--finetune_encoder=runs/a b/autoencoder.keras")
     run = read_finished_run(folder)
-    assert (run.title, run.architecture, run.encoder) == ("MAE = ViT", "vit", "runs/a b/autoencoder.keras")
+    assert (run.title, run.architecture, run.size) == ("MAE = ViT", "vit", "large")
+    assert run.trained.initial_weights == "runs/a b/autoencoder.keras"
+    assert run.labels == 100 + run.results.validation.ecgs
     assert run.finetuned == Made("2026-01-02T04:04:05+00:00", "0123abc-dirty", "0.1.0")
     assert run.evaluated == Made("2026-01-02T05:04:05+00:00", "0123abc-dirty", "0.1.0")
     assert run.pretrained is None
@@ -47,7 +49,7 @@ def test_an_unfinished_run_is_refused_with_all_that_is_missing(made_run: MakeRun
 def test_an_evaluation_of_another_dataset_is_refused(made_run: MakeRun) -> None:
     folder = made_run("run")
     (folder / "evaluation" / "settings.json").write_text('{"dataset": "0123"}')
-    with pytest.raises(RunError, match=r"settings.json: Expected .* the dataset of run.json.* Received one on 0123"):
+    with pytest.raises(RunError, match=r"settings.json: Expected .* of the fine-tuning.* Received one on 0123"):
         read_finished_run(folder)
 
 

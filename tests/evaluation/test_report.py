@@ -26,10 +26,10 @@ def names(document: Document) -> list[str]:
 
 def move_to(run: Path, manifest: Manifest) -> None:
     """Makes a run one of this dataset."""
-    record = json.loads((run / "run.json").read_text())
-    (command,) = record["commands"]
-    command["dataset"] = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
-    (run / "run.json").write_text(json.dumps(record))
+    done = json.loads((run / "finetune" / "done.json").read_text())
+    dataset = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
+    done["training_data"]["dataset"] = done["training_data"]["before"]["dataset"] = dataset
+    (run / "finetune" / "done.json").write_text(json.dumps(done))
     (run / "evaluation" / "settings.json").write_text(json.dumps({"dataset": manifest.digest}))
 
 
@@ -37,7 +37,8 @@ def test_a_runs_own_dataset_is_found(made_run: MakeRun, simulated: Manifest) -> 
     run = made_run("run")
     move_to(run, simulated)
     document = make_report([run], [])
-    assert names(document) == ["table_3", "table_3_ecgs", "table_1", "table_4", *SUPPLEMENT, "sources"]
+    accuracy = ["table_3", "table_3_institutions", "table_3_ecgs"]
+    assert names(document) == [*accuracy, "table_1", "table_4", *SUPPLEMENT, "sources"]
     assert [table.name for table in document.attachments] == ["table_3_cells"]
     # Named as well, it is the same.
     assert names(make_report([run], [simulated.folder, f"{simulated.folder}/"])) == names(document)
@@ -48,7 +49,7 @@ def test_a_dataset_that_is_gone_or_another_one_is_told_of(
 ) -> None:
     gone, changed = made_run("gone", dataset="dataset2"), made_run("changed")
     move_to(changed, simulated)
-    for file in (changed / "run.json", changed / "evaluation" / "settings.json"):
+    for file in (changed / "finetune" / "done.json", changed / "evaluation" / "settings.json"):
         file.write_text(file.read_text().replace(simulated.digest, "0" * 64))
     document = make_report([gone, changed], [])
     (part,) = [part for part in document.parts if part.title == "Cohorts"]
@@ -99,6 +100,15 @@ def test_tables_of_a_dataset_count_what_its_manifest_counts(simulated: Manifest)
     internal = [int(cell.text.split(" ")[0]) for cell in two.rows[0].cells]
     assert sum(internal) == simulated.count(labelled=True) - labelled
     assert tables["table_1"].rows[-1].cells[-1].text == str(sum(map(int, [cell.text for cell in ecgs[:2]])))
+
+
+def test_two_runs_are_compared_at_the_institutions_external_to_both(made_run: MakeRun) -> None:
+    few, many = made_run("few"), made_run("many", "--architecture=cnn", dataset="dataset2", external=("c", "d"))
+    assert "fewer_labels" not in names(make_report([few, many], []))
+    for given in ([], [few], [many, few]):
+        document = make_report(given, [], fewer=[few, many])
+        (part,) = [part for part in document.parts if part.title == "Fewer labels"]
+        assert part.tables[0].columns[1:3] == ("few, trained on dataset1", "many, trained on dataset2")
 
 
 def test_pictures_of_pretrained_runs_are_in_it(made_run: MakeRun) -> None:

@@ -20,10 +20,10 @@ def holds(interval: Auroc | AurocDifference, truth: float) -> bool:
 
 @pytest.mark.slow
 def test_pooled_intervals_cover_the_truth_where_patients_were_at_two_institutions() -> None:
-    """Of 1,000 pooled 95% intervals XX.X% hold the true AUROC, and XX.X% the true difference of two models.
+    """Of 1,000 pooled 95% intervals 95.0% hold the true AUROC, and 93.9% the true difference of two models.
 
     Each of 200 patients was at both institutions, with two ECGs at each; 70% of a score's variance is the patient's.
-    With a patient of two institutions counted as two, XX.X% and XX.X% would.
+    Were a patient of two institutions counted as two, 84.8% of the AUROC's would.
     """
     generator, truth = np.random.default_rng(20261128), norm.cdf(np.sqrt(0.5))
     patient = np.repeat(np.arange(PATIENTS), 4)
@@ -39,7 +39,6 @@ def test_pooled_intervals_cover_the_truth_where_patients_were_at_two_institution
         areas = [holds(auroc(labels, first, patients), truth) for patients in numbers]
         covered.append([*areas, holds(paired_difference(*models, confidence=0.95), 0.0)])
     one_patient, two_patients, difference = np.mean(covered, axis=0)
-    print(one_patient, two_patients, difference)
     assert 0.93 <= one_patient <= 0.97
     assert 0.93 <= difference <= 0.97
     assert two_patients < 0.9

@@ -1,0 +1,90 @@
+"""The paper's numbers beside ours: which run may stand beside which column."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keras_ecg_mae.config import Training
+from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.evaluation.comparison import Column, compare
+from keras_ecg_mae.evaluation.finished_run import read_finished_run
+from keras_ecg_mae.evaluation.paper import COLUMNS, expect_reproductions, read_paper
+from keras_ecg_mae.evaluation.table_3 import INTERNAL, table_3
+
+MakeRun = Callable[..., Path]
+FOLDER = Path(__file__).parents[2] / "pipelines" / "paper"
+INSTITUTIONS = tuple(f"institution_{number}" for number in (1, 2, 4, 5))
+
+
+def column(run: Path) -> Column:
+    return compare([read_finished_run(run)])[0]
+
+
+def reproduction(made_run: MakeRun, *flags: str, **changes: object) -> Column:
+    """A run of the column ds1_cnn, or of what `flags` say."""
+    settings = {"institutions": INSTITUTIONS, "external": INSTITUTIONS[1:], **changes}
+    return column(made_run("run", "--architecture=cnn", "--paper_column=ds1_cnn", *flags, **settings))
+
+
+def test_every_column_of_the_table_is_known() -> None:
+    assert list(read_paper(FOLDER).table_3.columns) == list(COLUMNS)
+    assert read_paper(FOLDER).labels == (31_816, 107_571)
+    Training(paper_column="ds2_mae_ds1")
+
+
+def test_the_papers_auroc_and_the_difference_stand_below_ours(made_run: MakeRun) -> None:
+    ours, paper = reproduction(made_run), read_paper(FOLDER)
+    expect_reproductions([ours])
+    table = table_3([ours], paper)
+    cells = {row.head: row.cells[0] for row in table.rows}
+    for head, cohort, printed in (
+        ("Test of dataset1", INTERNAL, 0.95),
+        ("institution_2", (False, "institution_2"), 0.88),
+        ("institution_4", (False, "institution_4"), 0.87),
+    ):
+        value = ours.groups[cohort].auroc.value
+        assert cells[head].text.startswith(f"{value:.3f} ")
+        assert cells[head].detail == f"paper {printed:.2f}, difference {value - printed:+.3f}"
+    labels = ours.run.labels
+    assert any(f"dataset1 {labels:,} and 31,816" in note for note in table.notes)
+    # An institution or pool the paper has no number of.
+    assert paper.auroc(ours, (False, "institution_1")) is None
+    assert paper.auroc(ours, (True, "all external")) is None
+
+
+def test_without_a_paper_column_a_run_has_no_number_of_the_paper(made_run: MakeRun) -> None:
+    ours = reproduction(made_run, "--paper_column=")
+    expect_reproductions([ours])
+    table = table_3([ours], read_paper(FOLDER))
+    assert all(row.cells[0].detail == "" for row in table.rows)
+    assert any("--paper_column" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "wrong"),
+    [
+        (["--paper_column=ds1"], {}, "model: cnn, not vit; pretrained on: nothing, not institution_1"),
+        (
+            ["--paper_column=ds2_cnn"],
+            {},
+            "fine-tuned on: institution_1, not institution_1, institution_2, institution_3",
+        ),
+        ([], {"label_name": "female"}, r"label: female, not lvsd \(ejection fraction under 40%\)"),
+        (
+            ["--architecture=vit", "--paper_column=ds2_imagenet", "--finetune_encoder=w.npz"],
+            {},
+            "pretrained on: w.npz, not images",
+        ),
+    ],
+)
+def test_a_run_that_is_not_its_column_is_refused(
+    flags: list[str], changes: dict[str, str], wrong: str, made_run: MakeRun
+) -> None:
+    with pytest.raises(RunError, match=wrong):
+        expect_reproductions([reproduction(made_run, *flags, **changes)])
+
+
+def test_a_folder_without_the_tables_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"table_1\.csv: Expected a table of the paper"):
+        read_paper(tmp_path)
