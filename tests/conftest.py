@@ -130,7 +130,7 @@ def tiny_config(simulated: "Manifest", tmp_path: Path) -> "Config":
 def made_run(tmp_path: Path) -> Callable[..., Path]:
     """Makes the folder of a finished run with made-up predictions.
 
-    Of four institutions, the external ones are tested on whole, the others on part of their ECGs. All runs hold the
+    Of the institutions, the external ones are tested on whole, the others on part of their ECGs. All runs hold the
     same records with the same labels; `gain` separates the labels further, `seed` varies the rest. A ViT starts from
     its own pretraining on the training ECGs, or from `--finetune_encoder`, whose training data is `before`.
     """
@@ -159,7 +159,7 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         shared, own = np.random.default_rng(1), np.random.default_rng(seed + 10)
         label = shared.integers(0, 2, ecgs)
         patient = np.arange(ecgs) // 2
-        institution = np.array(institutions)[patient % 4]
+        institution = np.array(institutions)[patient % len(institutions)]
         score = (1 + gain) * label + shared.normal(size=ecgs) + 0.5 * own.normal(size=ecgs)
         validation = ~np.isin(institution, external) & (patient < 60)
         batch = {

@@ -26,22 +26,25 @@ figure { margin: 1.6rem 0 2.2rem; }
 figcaption { font-weight: 600; margin-bottom: .6rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; text-align: right; vertical-align: top; white-space: nowrap; }
+th, td { padding: .4rem .5rem; text-align: right; vertical-align: top; white-space: nowrap; }
 thead { border-bottom: 1.5px solid var(--ink); }
-thead th { vertical-align: bottom; white-space: normal; overflow-wrap: break-word; max-width: 15rem; }
+thead th { vertical-align: bottom; white-space: normal; overflow-wrap: anywhere; max-width: 15rem; }
 thead th:first-child { text-align: left; }
 colgroup + colgroup + colgroup { border-left: 1px solid var(--line); }
 .groups th { text-align: center; color: var(--accent); border-bottom: 1px solid var(--line); }
 tbody tr { border-bottom: 1px solid var(--line); }
+thead th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 tbody th { text-align: left; font-weight: 600; position: sticky; left: 0; background: #fff; }
 td.marked { background: var(--mark); }
-td small { display: block; color: var(--pale); }
+td small { display: block; color: var(--pale); white-space: normal; }
+td small span { white-space: nowrap; }
+.prose td small span { white-space: normal; }
 .prose th, .prose td { text-align: left; white-space: normal; }
 .prose td { overflow-wrap: anywhere; min-width: 7rem; }
 ul { margin: .7rem 0 0; padding-left: 1.1rem; max-width: 60rem; font-size: .85rem; color: var(--pale); }
 img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px; }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } .scroll { overflow: visible; }
-  figure { break-inside: avoid; } tbody th { position: static; } td.marked { print-color-adjust: exact; } }
+  figure { break-inside: avoid; } th { position: static !important; } td.marked { print-color-adjust: exact; } }
 """
 
 

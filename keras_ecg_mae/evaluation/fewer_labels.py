@@ -53,7 +53,7 @@ def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Par
             "summed by patient as in Obuchowski 1997). Interval and p (t): by Student's t. z and p (normal): as R's "
             "pROC gives them. Not adjusted for multiple comparisons.",
         ),
-        corner="External institution",
+        head="External institution",
     )
     return Part("Fewer labels", (*_labels(fewer, more, paper), _verdict([item for _, item in compared])), (table,))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_ecg_mae.config import SPLITS
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.comparison import Cohort, Column
 
@@ -75,6 +76,8 @@ def expect_reproductions(columns: Sequence[Column]) -> None:
             "label": (trained.label, "lvsd (ejection fraction under 40%)"),
             "model": (run.architecture, architecture),
             "pretrained on": (tuple(sorted(before.recordings)) if before else weights or NOTHING, pretrained),
+            # "All ECG data from Dataset1 and Dataset2 were used separately for the self-supervised pretraining" (2.1).
+            "pretrained on the splits": (before.splits if before else SPLITS, SPLITS),
             "fine-tuned on": (tuple(sorted(trained.recordings)), finetuned),
         }
         wrong = [f"{name}: {_text(found)}, not {_text(said)}" for name, (found, said) in ours.items() if found != said]

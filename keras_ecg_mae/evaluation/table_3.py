@@ -53,7 +53,7 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
         columns=tuple(head[0] for head in heads),
         rows=tuple(rows),
         notes=tuple(notes),
-        corner="Model",
+        head="Model",
         subheads=tuple(subheads),
     )
 
@@ -75,11 +75,11 @@ def format_auroc(area: Auroc) -> str:
 
 
 def beside_paper(paper: Paper | None, column: Column, cohort: Cohort, value: float | None) -> str:
-    """The paper's AUROC and ours minus it; empty where there is none to stand beside ours."""
+    """The paper's AUROC, and in brackets ours minus it; empty where there is none to stand beside ours."""
     printed = paper.auroc(column, cohort) if paper else None
     if printed is None:
         return ""
-    return f"paper {printed:.2f}" + ("" if value is None else f", difference {value - printed:+.3f}")
+    return f"paper {printed:.2f}" + ("" if value is None else f" ({value - printed:+.3f})")
 
 
 def format_p_values(difference: AurocDifference) -> str:
@@ -119,11 +119,11 @@ def _paper_notes(columns: Sequence[Column], paper: Paper) -> list[str]:
     if not labels:
         return ["No run says that it reproduces a column of the paper's table 3 (--paper_column)."]
     return [
-        "First line of a cell: ours, on the ECGs of the datasets below Sources. Second line: the paper's (Sawano et "
-        "al. 2022, table 3, which has two digits), on the patients of its own hospitals, and ours minus it, where the "
-        "run says that it reproduces the column (--paper_column). The ECGs are others, so the difference has no "
-        "interval. The paper's ViT is ViT-Large.",
-        f"ECGs whose labels fine-tuning used, ours and the paper's: "
+        "First line of a cell: ours, on the ECGs of the datasets named under Sources. Second line: the paper's (Sawano "
+        "et al. 2022, table 3, which has two digits), on the patients of its own hospitals, and in brackets ours minus "
+        "it, for a run that says that it reproduces the column (--paper_column). The ECGs are not the same, so the "
+        "difference has no interval. The paper's ViT is ViT-Large.",
+        "ECGs whose labels fine-tuning used, ours and the paper's: "
         f"{'; '.join(f'{name} {counts}' for name, counts in labels.items())}.",
     ]
 

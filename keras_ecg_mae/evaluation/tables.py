@@ -51,7 +51,7 @@ class Table:
         columns: the columns' own heads, one a group entry.
         rows: each with as many cells as there are columns.
         notes: sentences below the table.
-        corner: what the columns' own heads are, e.g. `Model`.
+        head: what the columns' own heads are, e.g. `Model`.
         subheads: further heads below them, a cell a column.
         prose: whether cells are texts and checksums rather than numbers: set to the left, broken where they are long.
     """
@@ -62,14 +62,14 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
-    corner: str = ""
+    head: str = ""
     subheads: tuple[Row, ...] = ()
     prose: bool = False
 
     def markdown(self) -> str:
         """A pipe table, its caption above and its notes below."""
         heads = [f"{group}: {column}" if group else column for group, column in self._heads()]
-        lines = [f"**{markdown_text(self.caption)}**", "", _pipes([*map(markdown_text, (self.corner, *heads))])]
+        lines = [f"**{markdown_text(self.caption)}**", "", _pipes([*map(markdown_text, (self.head, *heads))])]
         lines.append("|---|" + ("---|" if self.prose else "---:|") * len(self.columns))
         for row in (*self.subheads, *self.rows):
             cells = ["<br>".join(map(markdown_text, filter(None, (c.first_line, c.detail)))) for c in row.cells]
@@ -86,9 +86,9 @@ class Table:
         if any(self.groups):
             heads = "".join(f'<th colspan="{span}" scope="colgroup">{html.escape(group)}</th>' for group, span in spans)
             lines.append(f'<tr class="groups"><td></td>{heads}</tr>')
-        for corner, columns in [(self.corner, self.columns), *((row.head, row.texts) for row in self.subheads)]:
+        for head, columns in [(self.head, self.columns), *((row.head, row.texts) for row in self.subheads)]:
             heads = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-            lines.append(f"<tr><td>{html.escape(corner)}</td>{heads}</tr>")
+            lines.append(f'<tr><th scope="row">{html.escape(head)}</th>{heads}</tr>')
         lines += ["</thead>", "<tbody>"]
         for row in self.rows:
             cells = "".join(map(_html_cell, row.cells))
@@ -102,7 +102,7 @@ class Table:
         """One line of heads, the subheads, then the rows; a cell's second line follows a semicolon."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow([self.corner, *(f"{group}: {column}" if group else column for group, column in self._heads())])
+        writer.writerow([self.head, *(f"{group}: {column}" if group else column for group, column in self._heads())])
         for row in (*self.subheads, *self.rows):
             cells = ("; ".join(filter(None, (cell.first_line, cell.detail))) for cell in row.cells)
             writer.writerow([row.head, *cells])
@@ -113,7 +113,9 @@ class Table:
 
 
 def _html_cell(cell: Cell) -> str:
-    detail = f"<small>{html.escape(cell.detail)}</small>" if cell.detail else ""
+    # A line is broken between its parts, not within `p = 0.04`.
+    parts = ", ".join(f"<span>{html.escape(part)}</span>" for part in cell.detail.split(", "))
+    detail = f"<small>{parts}</small>" if cell.detail else ""
     opening = '<td class="marked">' if cell.marked else "<td>"
     return f"{opening}{html.escape(cell.first_line)}{detail}</td>"
 

@@ -45,7 +45,7 @@ def test_the_papers_auroc_and_the_difference_stand_below_ours(made_run: MakeRun)
     ):
         value = ours.groups[cohort].auroc.value
         assert cells[head].text.startswith(f"{value:.3f} ")
-        assert cells[head].detail == f"paper {printed:.2f}, difference {value - printed:+.3f}"
+        assert cells[head].detail == f"paper {printed:.2f} ({value - printed:+.3f})"
     labels = ours.run.labels
     assert any(f"dataset1 {labels:,} and 31,816" in note for note in table.notes)
     # An institution or pool the paper has no number of.
@@ -75,6 +75,11 @@ def test_without_a_paper_column_a_run_has_no_number_of_the_paper(made_run: MakeR
             ["--architecture=vit", "--paper_column=ds2_imagenet", "--finetune_encoder=w.npz"],
             {},
             "pretrained on: w.npz, not images",
+        ),
+        (
+            ["--architecture=vit", "--paper_column=ds1", "--finetune_encoder=pretrain"],
+            {},
+            "pretrained on the splits: train, not train, validation, test",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def seven_runs(made_run: MakeRun) -> tuple[Column, ...]:
 def test_the_papers_seven_columns_and_its_rows(made_run: MakeRun) -> None:
     columns = seven_runs(made_run)
     table = table_3(columns)
-    assert (table.corner, table.columns) == ("Model", ("CNN", *["ViT-Large"] * 2, "CNN", *["ViT-Large"] * 3))
+    assert (table.head, table.columns) == ("Model", ("CNN", *["ViT-Large"] * 2, "CNN", *["ViT-Large"] * 3))
     assert [(row.head, row.texts) for row in table.subheads] == [
         ("Pre-training", ("-", "dataset1", "dataset2", "-", "images: w.npz", "dataset1", "dataset2")),
         ("Fine-tuning", ("dataset1",) * 3 + ("dataset2",) * 4),
