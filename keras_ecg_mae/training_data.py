@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ecg_mae.config import SPLITS
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.run_folder import DONE, read_done, write_whole
 from keras_ecg_mae.run_record import Dataset
@@ -47,11 +46,6 @@ class TrainingData:
     def count(self, split: str) -> int:
         """Recordings of a split that were learnt from."""
         return sum(splits.get(split, 0) for splits in self.recordings.values())
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that were learnt from, at whichever institution."""
-        return tuple(split for split in SPLITS if self.count(split))
 
     @property
     def label(self) -> str:

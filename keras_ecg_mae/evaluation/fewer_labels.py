@@ -98,9 +98,9 @@ def _labels(fewer: Column, more: Column, paper: Paper | None) -> list[str]:
         for column in (fewer, more)
     ]
     lines = [*counts, f"The first run used {fewer.run.labels / more.run.labels:.0%} of the labels of the second."]
-    printed = [paper.labels_of(column) for column in (fewer, more)] if paper else []
-    if printed and None not in printed:
-        lines.append(f"The paper's two models used {printed[0]:,} and {printed[1]:,}: {printed[0] / printed[1]:.0%}.")
+    first, second = (paper.labels_of(column) if paper else None for column in (fewer, more))
+    if first is not None and second is not None:
+        lines.append(f"The paper's two models used {first:,} and {second:,}: {first / second:.0%}.")
     return lines
 
 

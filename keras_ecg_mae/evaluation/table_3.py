@@ -145,8 +145,8 @@ def _compared(column: Column, cohort: Cohort) -> Cell:
     group, difference = column.groups.get(cohort), column.differences.get(cohort)
     if group is None or group.ecgs == 0:
         return DASH
-    compared = difference is not None and group.auroc.value is not None
-    return Cell(format_auroc(group.auroc), format_p_values(difference) if compared else "", group.role == "internal")
+    compared = format_p_values(difference) if difference and group.auroc.value is not None else ""
+    return Cell(format_auroc(group.auroc), compared, group.role == "internal")
 
 
 def _comparison_notes(columns: Sequence[Column]) -> list[str]:

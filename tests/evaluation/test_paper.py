@@ -44,6 +44,7 @@ def test_the_papers_auroc_and_the_difference_stand_below_ours(made_run: MakeRun)
         ("institution_4", (False, "institution_4"), 0.87),
     ):
         value = ours.groups[cohort].auroc.value
+        assert value is not None
         assert cells[head].text.startswith(f"{value:.3f} ")
         assert cells[head].detail == f"paper {printed:.2f} ({value - printed:+.3f})"
     labels = ours.run.labels
