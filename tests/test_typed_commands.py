@@ -317,14 +317,18 @@ class Place:
 
 def watch(patch: pytest.MonkeyPatch, read: set[str]) -> None:
     """Notes in `read` which settings are read, but for what checks, writes or compares whole sections."""
-    names = {section: name for name, section in flags.sections()}
+    names = {
+        (section, item.name): f"{name}.{item.name}"
+        for name, section in flags.sections()
+        for _, item in flags.settings(section)
+    }
 
     def noted(section: Section, attribute: str) -> object:
         value = object.__getattribute__(section, attribute)
-        if attribute in type(section).__dataclass_fields__:
+        if name := names.get((type(section), attribute)):
             reader = Path(sys._getframe(1).f_code.co_filename)
             if reader.parts[-1] not in ("config.py", "flags.py") and reader.parts[-2:] != ("stages", "settings.py"):
-                read.add(f"{names[type(section)]}.{attribute}")
+                read.add(name)
         return value
 
     patch.setattr(Section, "__getattribute__", noted)
