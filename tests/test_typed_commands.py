@@ -153,9 +153,8 @@ OTHERS = (
     Known("python -m keras_ecg_mae.predict --model=saved_models/mine FILE..."),
     Known(
         "python -m keras_ecg_mae.train --flagfile=pipelines/ds2.flags --dataset=DATASET --run=RUN",
-        fill={"RUN": "runs/other"},
-        more=f"{TRAINED} --stages=pretrain",
-        makes="runs/other/pretrain/done.json",
+        fill={"RUN": "runs/mine"},  # whose stages are done
+        more=f"{TRAINED} --name=mine --title=mine",
     ),
     Known("python -m keras_ecg_mae.train --flagfile=pipelines/ds2.flags", EXPERIMENTS),
     Known("python -m keras_ecg_mae.train --flagfile=pipelines/ds[12]*.flags", EXPERIMENTS),
