@@ -33,12 +33,10 @@ def reconstruction_tables(columns: Sequence[Column]) -> tuple[Table, ...]:
     if not runs:
         return ()
     places = [*LEADS, *LEAD_GROUPS, ALL, *PARTS]
-    total = {name: _found(measured, ERROR, ALL, MODEL) for name, measured in runs.items()}
-    by_part = {name: _found(measured, ERROR, PARTS[0], MODEL) for name, measured in runs.items()}
     counts = [
-        f"{name}: {total[name].recordings if total[name] else 0} validation recordings, of which "
-        f"{by_part[name].recordings if by_part[name] else 0} could be delineated."
-        for name in runs
+        f"{name}: {_recordings(measured, ALL)} validation recordings, of which {_recordings(measured, PARTS[0])} could "
+        "be delineated."
+        for name, measured in runs.items()
     ]
     return (
         _table(
@@ -71,6 +69,11 @@ def reconstruction_tables(columns: Sequence[Column]) -> tuple[Table, ...]:
             ),
         ),
     )
+
+
+def _recordings(measured: Sequence[Measured], where: str) -> int:
+    one = _found(measured, ERROR, where, MODEL)
+    return one.recordings if one else 0
 
 
 def _found(measured: Sequence[Measured], *key: str) -> Measured | None:
