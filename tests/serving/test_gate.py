@@ -85,7 +85,7 @@ def test_a_version_of_another_model_is_not_followed(decision: Make) -> None:
         return Description(model, "5d41", {}, 0, "first", Quality(), made, "")
 
     version = Path("saved_models/lvsd/3")
-    under_40 = Description("classifier", "5d41", {}, 0, "first", decision("lvsd", lvef_threshold=40.0), "")
+    under_40 = Description("classifier", "5d41", {}, 0, "first", Quality(), decision("lvsd", lvef_threshold=40.0), "")
     with pytest.raises(RunError, match=r"a lvsd \(.* 50%\) classifier. Received a lvsd \(.* 40%\) classifier"):
         expect_same_model(version, under_40, "classifier", describe_label("lvsd", 50.0))
     expect_same_model(version, described("classifier", "lvsd"), "classifier", "lvsd")
