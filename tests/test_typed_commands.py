@@ -315,7 +315,7 @@ class Place:
 
 
 def watch(patch: pytest.MonkeyPatch, config: Config, read: set[str]) -> None:
-    """Notes in `read` which of a command's settings are read, but for what checks, writes or compares whole sections."""
+    """Notes in `read` which settings of `config` are read, but for what checks, writes or compares whole sections."""
     names = {
         (id(getattr(config, name)), item.name): f"{name}.{item.name}"
         for name, section in flags.sections()
