@@ -111,15 +111,24 @@ OTHERS = (
     Known("python -m keras_ecg_mae.inspect --draw=FOLDER FILE...", makes="folder"),
     Known("python -m keras_ecg_mae.evaluate --run=RUN --dataset=DATASET"),
     Known("python -m keras_ecg_mae.evaluate", "names the command in a sentence"),
-    Known("python -m keras_ecg_mae.export", "names the command in a sentence"),
     Known(
-        "python -m keras_ecg_mae.export --run=RUN --dataset=DATASET --name=NAME",
+        "python -m keras_ecg_mae.export --run=RUN --name=NAME",
         # Its classifier was exported before, under another name.
         more="--exported=autoencoder --export_batch_sizes=1",
         makes="saved_models/again/1/saved_model.pb",
     ),
+    Known(
+        "python -m keras_ecg_mae.export --run=RUN", more="--exported=autoencoder --export_batch_sizes=1 --name=again"
+    ),
     Known("python -m keras_ecg_mae.train {} --stages={}", PRINTED),
     Known("python -m keras_ecg_mae.train --flagfile={}", fill={"{}": "runs/demo/flags.txt"}),
+    Known("python -m keras_ecg_mae.report --report_output=FOLDER --fewer_labels=RUN_A,RUN_B", EXPERIMENTS),
+    Known("python -m keras_ecg_mae.report --report_output=FOLDER --paper=pipelines/paper RUN...", EXPERIMENTS),
+    Known(
+        "python -m keras_ecg_mae.prepare --recordings=ROOT --labels=TABLE --output=DATASET --split_column=*",
+        fill={"TABLE": "folds.csv", "DATASET": "runs/folds"},
+        makes="runs/folds/manifest.json",
+    ),
     Known(
         "python -m keras_ecg_mae.report --report_output=FOLDER RUN... DATASET...",
         fill={"RUN...": "runs/demo", "DATASET...": "runs/demo/dataset"},
@@ -315,7 +324,7 @@ class Place:
 
 
 def watch(patch: pytest.MonkeyPatch, config: Config, read: set[str]) -> None:
-    """Notes in `read` which settings a command reads, but for what checks, writes or compares whole sections."""
+    """Notes in `read` which settings of `config` are read, but for what checks, writes or compares whole sections."""
     names = {
         (id(getattr(config, name)), item.name): f"{name}.{item.name}"
         for name, section in flags.sections()
@@ -362,6 +371,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         table = pd.read_csv(TABLE)  # and a table as docs/physionet.md describes it
         hospitals = table["institution"].replace({"institution_1": "ningbo", "institution_2": "chapman"})
         table.assign(institution=hospitals, abnormal_rhythm=(table["lvef"] < 40).astype(int)).to_csv("rhythm.csv")
+        folds = pd.factorize(table["patient_id"])[0] % 10 + 1  # and one with ten folds, as docs/prepare.md has it
+        table.assign(strat_fold=folds).to_csv("folds.csv", index=False)
         yield place
 
 
