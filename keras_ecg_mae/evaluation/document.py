@@ -29,7 +29,6 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .4rem .5rem; text-align: right; vertical-align: top; white-space: nowrap; }
 thead { border-bottom: 1.5px solid var(--ink); }
 thead th { vertical-align: bottom; white-space: normal; overflow-wrap: anywhere; max-width: 15rem; }
-thead th:first-child { text-align: left; }
 colgroup + colgroup + colgroup { border-left: 1px solid var(--line); }
 .groups th { text-align: center; color: var(--accent); border-bottom: 1px solid var(--line); }
 tbody tr { border-bottom: 1px solid var(--line); }
