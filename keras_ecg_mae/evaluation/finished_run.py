@@ -67,6 +67,11 @@ class FinishedRun:
         """ECGs whose labels fine-tuning used, to learn from or to choose by."""
         return self.trained.count("train") + self.trained.count("validation")
 
+    @property
+    def learnt_from_validation(self) -> bool:
+        """Whether pretraining learnt from the recordings of the split validation, on which it is pictured."""
+        return self.trained.before is not None and self.trained.before.count("validation") > 0
+
     def rows_of(self, group: Group) -> pd.DataFrame:
         """The test ECGs that a group of the results holds."""
         if not group.pooled:

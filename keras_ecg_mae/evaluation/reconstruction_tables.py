@@ -37,6 +37,10 @@ def reconstruction_tables(columns: Sequence[Column]) -> tuple[Table, ...]:
         f"{name}: {_recordings(measured, ALL)} validation recordings, of which {_recordings(measured, PARTS[0])} could "
         "be delineated."
         for name, measured in runs.items()
+    ] + [
+        f"{column.name}: pretraining has learnt from these recordings as well."
+        for column in columns
+        if column.name in runs and column.run.learnt_from_validation
     ]
     return (
         _table(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from keras_ecg_mae.dataset.description import CohortDescription
 
 CAPTIONS = {
-    "figure_1": "Figure 1. Leads II and V5 of a validation recording: original, masked and reconstructed",
-    "figure_3": "Figure 3. Twelve leads of a validation recording: original, masked and reconstructed",
+    "figure_1": "Figure 1. Leads II and V5 of a recording of the validation split: original, masked and reconstructed",
+    "figure_3": "Figure 3. Twelve leads of a recording of the validation split: original, masked and reconstructed",
 }
 
 
@@ -144,5 +144,7 @@ def _pictures(columns: Sequence[Column]) -> list[Picture]:
     for key, caption in CAPTIONS.items():
         for number, column in enumerate(columns, start=1):
             if path := column.run.pictures.get(key):
-                pictures.append(Picture(f"{key}_{number}", f"{caption}. {column.name}", path.read_bytes()))
+                learnt = " Pretraining has learnt from it." if column.run.learnt_from_validation else ""
+                text = f"{caption}. {column.name}.{learnt}"
+                pictures.append(Picture(f"{key}_{number}", text, path.read_bytes()))
     return pictures
