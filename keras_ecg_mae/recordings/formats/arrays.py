@@ -60,7 +60,8 @@ class StoredArray:
 def values_in(array: object) -> list[object]:
     """The numbers and texts of what a library returns for a scalar, an array or a list, in one row."""
     values = np.asarray(array).reshape(-1).tolist()
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+    texts = (value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values)
+    return [text.rstrip(" \0") if isinstance(text, str) else text for text in texts]  # padded to one length
 
 
 def read_arrays(source: Source, key: str, arrays: Iterable[StoredArray], named: Sequence[Named]) -> Recording:
@@ -181,10 +182,12 @@ def choose_record(path: str, record_id: str | None, array: StoredArray, arrays: 
             "missing",
             f"Expected FILE#ID, where ID names one of {records} recordings by {named_by}. Received no #ID.",
         )
-    ids = values_in(by_name[name].read(None)) if name else range(records)
     number = WHOLE_NUMBER.fullmatch(record_id)
     wanted = {record_id, int(number[1]) if number else record_id}
-    rows = [row for row, each in enumerate(ids) if each in wanted]
+    if name is None:
+        rows = [row for row in wanted if isinstance(row, int) and 0 <= row < records]
+    else:
+        rows = [row for row, each in enumerate(values_in(by_name[name].read(None))) if each in wanted]
     if len(rows) != 1:
         raise RecordingError(
             path,

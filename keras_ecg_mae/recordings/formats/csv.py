@@ -4,7 +4,6 @@
 time may be that of a clock. Decimal commas, quotes and comments are understood; pandas reads the numbers.
 """
 
-import csv
 import io
 import re
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from keras_ecg_mae.recordings.formats.arrays import is_leads_first, to_recording
 from keras_ecg_mae.recordings.formats.known_names import meant, plain_name
 from keras_ecg_mae.recordings.formats.sidecar import Statement, check_said, read_sidecar, what_is_said
-from keras_ecg_mae.recordings.leads_and_units import FURTHER_LEAD, lead_name, lead_names, voltage_unit
+from keras_ecg_mae.recordings.leads_and_units import FURTHER_LEAD, QUOTABLE_UNIT, lead_name, lead_names
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import HEAD_BYTES, Source
 
@@ -48,14 +47,17 @@ SECONDS_PER = {
 COUNTS = {"", "index", "sample", "samples", "samplenumber", "sampleindex", "samplenr", "sampleno", "unnamed0", "lead"}
 # Times without a unit are seconds if they count in steps that an ECG is sampled in: 100 Hz to 10 kHz.
 SHORTEST_STEP_S, LONGEST_STEP_S = 1e-4, 1e-2
-# 0:00:00.002, 2024-05-01T12:00:00.002Z, PhysioNet's [10:00:00.000 01/10/1990], and 00:00.002 of the minute.
-CLOCK = re.compile(
-    r"\[?(?<![0-9.:])(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])?"
-    r"(?:(?P<hours>[0-9]{1,2}):)?(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-9]{2})(?(hours)|(?=[.,]))"
-    r"(?:[.,](?P<fraction>[0-9]{1,9}))?(?:Z|[+-][0-9]{2}:?[0-9]{2})?(?![0-9:.])(?: [0-9]{2}/[0-9]{2}/[0-9]{4})?\]?"
+# 0:00:00.002, 2024-05-01T12:00:00.002Z, PhysioNet's [10:00:00.000 01/10/1990], and 00:00.002 of the minute, which
+# without a fraction may be hours.
+_DATE = r"(?:[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|[0-9]{{1,2}}[/.][0-9]{{1,2}}[/.][0-9]{{4}})"
+_CLOCK = (
+    rf"\[?(?<![0-9.:])(?:{_DATE}[T ])?"
+    r"(?:(?P<hours>[0-9]{{1,2}}):)?(?P<minutes>[0-9]{{1,2}}):(?P<seconds>[0-9]{{2}})(?(hours)|(?=[{0}]))"
+    rf"(?:[{{0}}](?P<fraction>[0-9]{{{{1,9}}}}))?(?:Z|[+-][0-9]{{{{2}}}}:?[0-9]{{{{2}}}})?(?![0-9:.])(?: {_DATE})?\]?"
 )
+CLOCK_BETWEEN_COMMAS, CLOCK = re.compile(_CLOCK.format(".")), re.compile(_CLOCK.format(".,"))
 # "0,12" between commas.
-QUOTED_COMMA = re.compile(r'"([^",\n]*),([^",\n]*)"')
+QUOTED_COMMA = re.compile(r'(?:^|(?<=[, ]))"([^",\n]*),([^",\n]*)"(?=[, ]|$)', re.MULTILINE)
 # A decimal comma has a zero or nothing before it, or not three digits behind it; what divides thousands never has.
 DECIMAL_COMMA = re.compile(r"(?<![0-9])0?,[0-9]|,[0-9]{1,2}(?![0-9])|,[0-9]{4}")
 
@@ -102,7 +104,7 @@ def read_csv(source: Source) -> Recording:
     table = find_table(text[:HEAD_BYTES])
     if table is None:
         raise source.refusal("unknown_format", "Expected a table of numbers. Received another text.")
-    cells = read_cells(source, text[table.body :], table)
+    cells = read_cells(source, text, table)
     columns = table.columns or tuple(Column("other", "", "") for _ in cells)
     places, names = leads_of_columns(source, columns)
     units = [columns[place].unit for place in places]
@@ -144,11 +146,11 @@ def find_table(text: str) -> Table | None:
             cells = split_cells(line.lstrip("#% "), delimiter)
             columns = [read_column(cell) for cell in cells]
             named = sum(column.kind == "lead" for column in columns)
-            if named > 1:
+            if named > 1 and not any(map(is_number, filter(None, cells))):
                 rows = [
                     (after, split_cells(below, delimiter))
                     for _, after, below in lines[number + 1 :]
-                    if not below.lstrip().startswith(("#", "%"))
+                    if not is_remark(below)
                 ]
                 body = next_line
                 if rows and is_row_of_units(rows[0][1]) and len(rows[0][1]) == len(cells):
@@ -157,7 +159,11 @@ def find_table(text: str) -> Table | None:
                         Column(column.kind, column.name, column.unit or unit.strip("()[] "))
                         for column, unit in zip(columns, units, strict=True)
                     ]
-                if named >= FEWEST_COLUMNS or (rows and sum(map(is_number, filter(None, rows[0][1]))) > 1):
+                first = rows[0][1] if rows else []
+                fits = len(first) - (first[-1:] == [""]) <= len(cells) <= len(first)
+                has_numbers = len(rows) > 1 and sum(map(is_number, filter(None, first))) > 1
+                begins = all(is_remark(before) for _, _, before in lines[:number])
+                if (fits and has_numbers) or (named >= FEWEST_COLUMNS and (fits or begins)):
                     return Table(body, delimiter, tuple(columns))
             elif len(cells) >= FEWEST_COLUMNS and any(cells) and all(map(is_number, cells)):
                 if cells[1:] in ([str(place + first) for place in range(len(cells) - 1)] for first in (0, 1)):
@@ -170,14 +176,24 @@ def find_table(text: str) -> Table | None:
 
 def split_cells(line: str, delimiter: str) -> list[str]:
     """The cells of a line without spaces and quotes, clocks' times in seconds."""
-    line = CLOCK.sub(_seconds, line) if ":" in line else line
-    cells = line.split() if delimiter == " " else next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
-    return [cell.strip().strip("\"'").strip() for cell in cells]
+    line = with_seconds(line, delimiter)
+    line = QUOTED_COMMA.sub(r"\1.\2", line) if delimiter == "," and '"' in line else line
+    return [cell.strip().strip("\"'").strip() for cell in line.split(None if delimiter == " " else delimiter)]
+
+
+def with_seconds(text: str, delimiter: str) -> str:
+    """A text with seconds for times of a clock."""
+    return (CLOCK_BETWEEN_COMMAS if delimiter == "," else CLOCK).sub(_seconds, text) if ":" in text else text
 
 
 def _seconds(clock: re.Match[str]) -> str:
     seconds = (int(clock["hours"] or 0) * 60 + int(clock["minutes"])) * 60 + int(clock["seconds"])
     return f"{seconds}.{clock['fraction'] or 0}"
+
+
+def is_remark(line: str) -> bool:
+    """Whether a line is one beside the table."""
+    return line.lstrip().startswith(("#", "%"))
 
 
 def is_number(cell: str) -> bool:
@@ -191,8 +207,9 @@ def is_number(cell: str) -> bool:
 
 def is_row_of_units(cells: Sequence[str]) -> bool:
     """Whether a row tells the units of the columns that are named above it."""
-    units = [cell.strip("()[] ").lower() for cell in cells]
-    return any(map(voltage_unit, units)) and not any(map(is_number, filter(None, units)))
+    units = [cell.strip("()[] ") for cell in cells]
+    is_unit = any(QUOTABLE_UNIT.fullmatch(unit) for unit in units if unit != "NA")
+    return is_unit and not any(map(is_number, filter(None, units)))
 
 
 def read_column(text: str) -> Column:
@@ -235,31 +252,44 @@ def leads_of_columns(source: Source, columns: Sequence[Column]) -> tuple[list[in
     return every, ()
 
 
-def read_cells(source: Source, body: str, table: Table) -> "pd.DataFrame":
-    """The cells of a table: numbers where all of a column are, NaN where one is empty."""
+def read_cells(source: Source, text: str, table: Table) -> "pd.DataFrame":
+    """The cells of a table by the number of their line: numbers where all of a column are, NaN where one is empty."""
     import pandas as pd  # a third of a second in each process that needs it
 
-    body = with_points(source, CLOCK.sub(_seconds, body) if ":" in body else body, table.delimiter)
+    body = with_points(source, with_seconds(text[table.body :], table.delimiter), table.delimiter).replace("'", "")
+    before = text.count("\n", 0, table.body)
+    divider = None if table.delimiter == " " else table.delimiter
+    width = len(table.columns) or len(split_cells(body.partition("\n")[0], table.delimiter))
+    lines = []
+    for number, line in enumerate(io.StringIO(body), start=before + 1):
+        if line.strip() and not line.startswith("#"):
+            lines.append(number)
+            found = line.count(divider) + 1 if divider else len(line.split())
+            if found < width:
+                raise source.refusal(
+                    "malformed", f"Expected {width} cells in each row. Received {found} in line {number}."
+                )
     try:
         cells = pd.read_csv(
-            io.StringIO(body.replace("'", "")),
-            sep=r"\s+" if table.delimiter == " " else table.delimiter,
+            io.StringIO(body),
+            sep=r"\s+" if divider is None else divider,
             header=None,
             comment="#",
             keep_default_na=False,
             na_values=["", "nan", "NaN"],
+            float_precision="round_trip",
         )
     except ValueError as error:  # pandas' own sentence may quote a cell
-        place = re.search(r"Expected ([0-9]+) fields in line ([0-9]+), saw ([0-9]+)", str(error))
-        expected, received = (place[1], f"{place[3]} in row {place[2]}") if place else ("as many", "other rows")
-        raise source.refusal("malformed", f"Expected {expected} cells in each row. Received {received}.") from None
-    if cells.shape[1] == len(table.columns or cells.columns) + 1 or not table.columns:
-        ends_in_delimiter = cells.shape[1] > 1 and cells.iloc[:, -1].isna().all()
-        cells = cells.iloc[:, :-1] if ends_in_delimiter else cells
-    if table.columns and cells.shape[1] != len(table.columns):
-        expected = f"Expected {len(table.columns)} cells in each row, as many as there are names."
-        raise source.refusal("malformed", f"{expected} Received {cells.shape[1]}.")
-    return cells
+        place = re.search(r"in line ([0-9]+), saw ([0-9]+)", str(error))
+        received = f"{place[2]} in line {int(place[1]) + before}" if place else "no row"
+        raise source.refusal("malformed", f"Expected {width} cells in each row. Received {received}.") from None
+    if cells.shape[1] > 1 and (cells.shape[1] > width or not table.columns) and cells.iloc[:, -1].isna().all():
+        cells = cells.iloc[:, :-1]  # rows end in a delimiter
+    if table.columns and cells.shape[1] != width:
+        raise source.refusal(
+            "malformed", f"Expected {width} cells in each row. Received {cells.shape[1]} in line {lines[0]}."
+        )
+    return cells.set_axis(lines if len(lines) == len(cells) else cells.index)
 
 
 def with_points(source: Source, text: str, delimiter: str) -> str:
@@ -288,7 +318,8 @@ def numbers(source: Source, cells: "pd.DataFrame", place: int) -> np.ndarray:
     wrong = np.flatnonzero(found.isna() & column.notna())
     if wrong.size:
         raise source.refusal(
-            "malformed", f"Expected numbers. Received another text in cell {place + 1} of row {wrong[0] + 1}."
+            "malformed",
+            f"Expected numbers. Received another text in cell {place + 1} of line {column.index[wrong[0]]}.",
         )
     values: np.ndarray = found.to_numpy(np.float64)
     return values

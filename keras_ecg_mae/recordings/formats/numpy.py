@@ -54,9 +54,13 @@ def read_npz(source: Source) -> Recording:
     """
     arrays, named = [], []
     with zipfile.ZipFile(source.file) as archive, np.load(source.file, allow_pickle=False) as members:
-        for name in members.files:
-            with archive.open(name if name in archive.namelist() else f"{name}.npy") as content:
-                shape, dtype = _header(content)
+        for member in archive.namelist():
+            try:
+                with archive.open(member) as content:
+                    shape, dtype = _header(content)
+            except Exception:  # damaged, or no array: what is not needed costs no ECG
+                continue
+            name = member.removesuffix(".npy")
             if says_something(name):
                 # Lists of texts are often stored as Python objects. What they say, a sidecar or the settings may.
                 named.append(("", name, [] if dtype.hasobject else values_in(members[name])))
