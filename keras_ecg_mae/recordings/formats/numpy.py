@@ -3,7 +3,7 @@
 import struct
 import zipfile
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -72,9 +72,9 @@ def read_npz(source: Source) -> Recording:
 
 
 def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(content)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(content)
+    form: Any = np.lib.format  # which has no types
+    version = form.read_magic(content)
+    shape, _, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(content)
     return shape, dtype
 
 

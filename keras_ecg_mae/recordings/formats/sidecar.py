@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError, UnsaidError
@@ -72,8 +73,8 @@ def what_is_said(path: str, file: str, in_file: Statement, signal: Signal) -> St
 
 def first_said(*statements: Statement) -> Statement:
     """Each item of the first of the statements that says it."""
-    said = {
-        item.name: next(filter(None, (getattr(each, item.name) for each in statements)), item.default)
+    said: dict[str, Any] = {
+        item.name: next((value for each in statements if (value := getattr(each, item.name))), item.default)
         for item in fields(Statement)
     }
     return Statement(**said)
@@ -189,7 +190,7 @@ def read_sidecar(path: str, file: str) -> Statement:
 
 
 def _said(path: str, where: str, named: Iterable[Named]) -> Statement:
-    said: dict[str, tuple] = {}
+    said: dict[str, Any] = {}
     for _, name, values in named:
         item = KNOWN_NAMES.get(plain_name(name))
         # Numbers called `leads` count them, or are their samples.
