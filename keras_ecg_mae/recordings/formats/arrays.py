@@ -78,13 +78,12 @@ def read_arrays(source: Source, key: str, arrays: Iterable[StoredArray], named: 
     """
     path, arrays = source.path, [without_single_axes(array) for array in arrays]
 
-    def in_file(array: StoredArray) -> Statement:
-        said = said_by_names(path, [item for item in beside(array, named) if plain_name(item[1]) in KNOWN_NAMES])
-        return replace(said, leads=array.leads or said.leads)
-
-    array = choose_array(source, arrays, lambda array: in_file(array).leads)
+    leads = [item for item in named if KNOWN_NAMES.get(plain_name(item[1])) == "leads"]
+    array = choose_array(source, arrays, lambda array: said_by_names(path, beside(array, leads)).leads)
     row = choose_record(path, source.record_id, array, arrays)
-    said = what_is_said(path, source.file, in_file(array), source.signal)
+    in_file = said_by_names(path, beside(array, named))
+    in_file = replace(in_file, leads=array.leads or in_file.leads)
+    said = what_is_said(path, source.file, in_file, source.signal)
     shape = array.shape[-2:]
     check_said(path, source.file, said, min(shape))
     leads_first = is_leads_first(path, shape, len(said.leads))
@@ -120,7 +119,8 @@ def choose_array(
     numbers = [array for array in arrays if array.dtype.kind in "fiu" and 0 not in array.shape]
     of_leads = arrays_of_leads(source.path, numbers)
     beside = read_sidecar(source.path, source.file)
-    found = [*of_leads, *(array for array in numbers if len(array.shape) in (2, 3))]
+    parts = {part for array in of_leads for part in array.parts}
+    found = [*of_leads, *(array for array in numbers if len(array.shape) in (2, 3) and array.name not in parts)]
     if beside.array:
         found = [array for array in found if array.name == beside.array.strip("/")]
     elif len(found) > 1:
@@ -142,11 +142,14 @@ def choose_array(
 
 
 def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArray]:
-    """One array, `(leads, samples)`, for each set of arrays that differ by a lead in their name alone."""
+    """One array, `(leads, samples)`, for each set of arrays that differ by a lead in their name alone.
+
+    With an axis of records, which each lead has first, it is `(records, leads, samples)`.
+    """
     sets: dict[str, dict[str, StoredArray]] = {}
     for array in numbers:
         words = [word for word in WORD.finditer(array.name) if lead_name(word[0])]
-        if len(array.shape) == 1 and words and not AVERAGED_BEAT.search(array.name):
+        if len(array.shape) in (1, 2) and words and not AVERAGED_BEAT.search(array.name):
             start, end = words[-1].span()
             lead, name = lead_name(array.name[start:end]), f"{array.name[:start]}*{array.name[end:]}"
             sets.setdefault(name, {})[str(lead)] = array
@@ -159,12 +162,13 @@ def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArr
         if len({array.shape for array in each}) > 1:
             raise RecordingError(path, "malformed", "Expected as many samples of each lead. Received others.")
 
-        def read(_: int | None, each: list[StoredArray] = each) -> np.ndarray:
-            return np.stack([array.read(None) for array in each])
+        def read(row: int | None, each: list[StoredArray] = each) -> np.ndarray:
+            return np.stack([array.read(row) for array in each], axis=-2)
 
+        shape = (*each[0].shape[:-1], len(each), each[0].shape[-1])
         dtype = np.result_type(*(array.dtype for array in each))
         parts = tuple(array.name for array in each)
-        found.append(StoredArray(name, (len(each), *each[0].shape), dtype, read, parts, leads))
+        found.append(StoredArray(name, shape, dtype, read, parts, leads))
     return found
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -282,6 +283,22 @@ def test_an_array_a_lead_in_files_of_others(shared: Path, name: str) -> None:
     case = shared / "cases" / "W13"
     signal = Signal() if name.endswith("npz") else Signal(sampling_rate_hz=100, unit="mV")
     assert_is_as_expected(open_recording(case / name, signal), case)
+
+
+def test_an_array_a_lead_for_many_records(tmp_path: Path) -> None:
+    many = np.stack([ECG_MV, 2 * ECG_MV, 3 * ECG_MV], axis=1)
+    path = npz(tmp_path, **a_member_a_lead(ecg=many), exam_id=[7, 8, 9])
+    np.testing.assert_array_equal(read_mv(f"{path}#8"), 2 * ECG_MV)
+    assert refusal(path, SAID).code == "missing"
+
+
+def test_another_signal_s_unit_costs_no_ecg(tmp_path: Path) -> None:
+    path = tmp_path / "ecg.h5"
+    with h5py.File(path, "w") as file:
+        file["ecg/signal"] = ECG_MV
+        file["pressure/signal"] = np.ones((2, 50))
+        file["pressure"].attrs["unit"] = "mmHg"
+    np.testing.assert_array_equal(read_mv(path), ECG_MV)
 
 
 def test_arrays_of_leads_that_are_not_one_recording(tmp_path: Path) -> None:

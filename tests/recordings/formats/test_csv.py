@@ -14,7 +14,8 @@ from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import Recording, open_recording
 from keras_ecg_mae.recordings.conform import lead_rows
-from keras_ecg_mae.recordings.formats.csv import is_csv, rate_of_times
+from keras_ecg_mae.recordings.formats.csv import is_csv
+from keras_ecg_mae.recordings.formats.times import rate_of_times
 from keras_ecg_mae.recordings.source import Source
 from tests.recordings.conftest import assert_is_as_expected, refusal, written
 
