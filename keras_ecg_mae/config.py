@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from keras_ecg_mae.errors import ConfigError
+from keras_ecg_mae.spec import voltage_unit
 
 Stage = Literal["pretrain", "finetune", "evaluate", "export"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -94,11 +95,12 @@ class Signal(Section):
     TITLE: ClassVar[str] = "Files that do not say it of themselves (prepare, predict, inspect)"
 
     sampling_rate_hz: float = setting(0.0, "Sampling rate of files that do not state theirs; 0: refuse them.")
-    unit: Literal["", "mV", "uV", "V"] = setting("", "Unit of files that do not state theirs; empty: refuse them.")
+    unit: str = setting("", "Unit of files that do not state theirs, mV, uV or V; empty: refuse them.")
     leads: tuple[str, ...] = setting((), "Leads, in their order, of files that do not name theirs; empty: refuse them.")
 
     def check(self) -> None:
         self.expect("sampling_rate_hz", self.sampling_rate_hz >= 0, "to be 0 or more")
+        self.expect("unit", not self.unit or voltage_unit(self.unit.lower()) is not None, "to be mV, uV or V")
 
 
 def _tells_a_date(date_format: str) -> bool:

@@ -24,8 +24,27 @@ class RecordingError(EcgMaeError, ValueError):
         super().__init__(f"{path}: {detail}")
         self.path, self.code, self.detail = path, code, detail
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # pickled by the process pool
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:  # pickled by the process pool
         return type(self), (self.path, self.code, self.detail)
+
+
+class UnsaidError(RecordingError):
+    """A recording whose file leaves unsaid what its samples mean.
+
+    Args:
+        path: the file, as the user named it.
+        code: a short reason, see `REASONS`.
+        detail: one sentence that names what is missing, and the ways to say it.
+        sidecar_file: where a JSON object may say it.
+        sidecar: that object: what is known, and words in place of what is not.
+    """
+
+    def __init__(self, path: str, code: str, detail: str, sidecar_file: str, sidecar: dict[str, object]):
+        super().__init__(path, code, detail)
+        self.sidecar_file, self.sidecar = sidecar_file, sidecar
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.path, self.code, self.detail, self.sidecar_file, self.sidecar)
 
 
 class DatasetError(EcgMaeError, ValueError):

@@ -118,6 +118,22 @@ def test_a_person_reads_what_was_understood(tmp_path: Path) -> None:
     assert "Expected at least one file to inspect. Received none." in run(status=1).stderr
 
 
+def test_the_sidecar_to_write_is_shown(tmp_path: Path) -> None:
+    np.save(tmp_path / "ecg.npy", triangles(12))
+    path = str(tmp_path / "ecg.npy")
+    answer = json.loads(run("--json", "--signal_sampling_rate_hz=500", path, status=1).stdout)
+    assert answer["sidecar_file"] == str(tmp_path / "ecg.json")
+    assert answer["sidecar"]["sampling_rate_hz"] == 500
+    assert len(answer["sidecar"]["leads"]) == 12
+    shown = run("--signal_sampling_rate_hz=500", path, status=1).stdout
+    assert str(tmp_path / "ecg.json") in shown
+    assert json.loads(shown[shown.index("{") :]) == answer["sidecar"]
+    # Filled in and saved there, it is all that was missing.
+    said = answer["sidecar"] | {"unit": "mV", "leads": spec.LEADS}
+    (tmp_path / "ecg.json").write_text(json.dumps(said))
+    assert json.loads(run("--json", path).stdout)["peak_to_peak_mv"]["V6"] == pytest.approx(12)
+
+
 def test_no_tensorflow_is_loaded(tmp_path: Path) -> None:
     path = write_record(tmp_path, "record", EIGHT)
     program = (

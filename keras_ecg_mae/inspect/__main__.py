@@ -5,8 +5,9 @@
     python -m keras_ecg_mae.inspect --draw=FOLDER FILE...
 
 Exits with 1 where a file could not be read; the others are looked at all the same. Findings are those of the 10 s that
-prepare would take (--long_recordings). With --draw these are drawn on ECG paper, 25 mm/s and 10 mm/mV. Files that do
-not say their unit, sampling rate or leads need --signal_unit and so on. FILE#ID is a recording of a file of many.
+prepare would take (--long_recordings). With --draw these are drawn on ECG paper, 25 mm/s and 10 mm/mV. Of a file that
+does not say its unit, sampling rate or leads, the sidecar to write is shown; --signal_unit and so on say it of all
+files. FILE#ID is a recording of a file of many.
 """
 
 # In a folder without __init__.py, since a file inspect.py would be taken for the standard library's module of that name
@@ -20,7 +21,7 @@ from absl import logging
 
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.errors import ConfigError, RecordingError
+from keras_ecg_mae.errors import ConfigError, RecordingError, UnsaidError
 
 SHOWN = ("inspection", "signal", "quality", "cohort.long_recordings", "cohort.max_flat_leads")
 
@@ -68,8 +69,15 @@ def _failure(config: Config, path: str, error: RecordingError) -> str:
     from keras_ecg_mae.recordings.inspection import printable
 
     if config.inspection.json:
-        return json.dumps({"path": path, "error": error.detail})
-    return f"{printable(path)}\n  error        {error.detail}"
+        to_write = (
+            {"sidecar_file": error.sidecar_file, "sidecar": error.sidecar} if isinstance(error, UnsaidError) else {}
+        )
+        return json.dumps({"path": path, "error": error.detail, **to_write})
+    text = f"{printable(path)}\n  error        {error.detail}"
+    if isinstance(error, UnsaidError):
+        lines = ",\n".join(f"  {json.dumps(item)}: {json.dumps(said)}" for item, said in error.sidecar.items())
+        text += f"\n  sidecar      fill this in and save it as {printable(error.sidecar_file)}:\n{{\n{lines}\n}}"
+    return text
 
 
 if __name__ == "__main__":

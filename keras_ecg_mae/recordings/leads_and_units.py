@@ -5,6 +5,10 @@ from collections.abc import Sequence
 
 from keras_ecg_mae import spec
 
+# Readers know them from here. The settings, which know no recording, spell units alike.
+from keras_ecg_mae.spec import MILLIVOLTS_PER as MILLIVOLTS_PER
+from keras_ecg_mae.spec import voltage_unit as voltage_unit
+
 # Einthoven: II = I + III. Goldberger: each augmented lead is an electrode against the mean of the other two. So all six
 # limb leads are combinations of I and II (Malmivuo and Plonsey, Bioelectromagnetism, 1995, chapter 15), and any two of
 # them give the other four.
@@ -29,18 +33,6 @@ LEAD_NAMES: dict[str, str] = (
 CHEST_ELECTRODES = {f"C{number}": f"V{number}" for number in range(1, 7)}
 # Beyond the contract's twelve; any other name is not carried on, since it may be anyone's.
 FURTHER_LEAD = re.compile(r"V[3-9]R|V[7-9]|V?[XYZ]|ML?(I|II|III|V[1-6])", re.IGNORECASE)
-
-MILLIVOLTS_PER: dict[str, float] = {"V": 1e3, "mV": 1.0, "uV": 1e-3, "nV": 1e-6}
-
-# A micro sign or a Greek mu of UTF-8 is two characters where a field is read as Latin-1.
-_MICRO = ("u", "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}", "\xc2\xb5", "\xce\xbc", "micro")
-_PREFIXES = {"V": ("",), "mV": ("m", "milli"), "uV": _MICRO, "nV": ("n", "nano")}
-_SPELLINGS = {
-    (prefix + volt).lower(): unit
-    for unit, prefixes in _PREFIXES.items()
-    for prefix in prefixes
-    for volt in ("V", "Volt", "Volts")
-}
 
 # Units that error messages may print; anything else could be a patient's name.
 # Units that signals beside an ECG have, and those that an ECG cannot have or that are misspelled.
@@ -70,13 +62,3 @@ def carried_name(number: int, name: str) -> str:
     bare = LEAD_PREFIX.sub("", name)
     is_lead = lead_name(name) or FURTHER_LEAD.fullmatch(bare) or bare.upper() in CHEST_ELECTRODES
     return name if is_lead else f"signal {number}"
-
-
-def voltage_unit(text: str) -> str | None:
-    """The key of `MILLIVOLTS_PER` that `text` spells, in upper or lower case, or None where it spells none.
-
-    `MV` is a megavolt where the case of a prefix means something (UCUM, so DICOM and HL7; EDF+), hence none here. A
-    format in which it cannot mean that hands over its text in lower case.
-    """
-    text = text.strip(" \t\r\n\0")
-    return None if text.startswith(("MV", "Mv")) else _SPELLINGS.get(text.lower())

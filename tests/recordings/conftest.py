@@ -1,6 +1,7 @@
 """Damaged files for every reader."""
 
 import copy
+import json
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import Recording, open_recording
+from keras_ecg_mae.recordings.leads_and_units import lead_names
 
 LONGEST_S, MOST_BYTES = 5.0, 1 << 30
 
@@ -129,6 +131,15 @@ def refusal(path: str | Path, signal: Signal | None = None) -> RecordingError:
         open_recording(path, signal)
     assert caught.value.path == str(path)
     return caught.value
+
+
+def assert_is_as_expected(recording: Recording, case: Path) -> None:
+    """Holds a recording against the values in the `expected.json` of a case of ../shared/cases."""
+    expected = json.loads((case / "expected.json").read_text())["expected"]
+    assert recording.sampling_rate_hz == expected["sampling_rate_hz"]
+    assert recording.ecg_mv.shape[1] == expected["samples"]
+    ranges_mv = dict(zip(lead_names(recording.leads), np.ptp(recording.ecg_mv, axis=1), strict=True))
+    assert ranges_mv == pytest.approx(expected["peak_to_peak_mv"], abs=expected["tolerance_mv"])
 
 
 @pytest.fixture

@@ -1,56 +1,79 @@
-"""Tables of samples as text: separated by commas, semicolons, tabs, bars or spaces.
+"""Tables of samples as text, a row a sample, below the names of leads or with eight columns or more.
 
-A row a sample, below a row of lead names: `time (s),I,II,III` or `I (mV);II (mV)`, with or without a time, from which
-the sampling rate follows; or a row a lead, its name first; or numbers alone. NumPy reads the numbers.
+`time (s),I,II,III` or `I (mV);II (mV)`, or names and then a row of units, as PhysioNet's `rdsamp -c` writes them. The
+time may be that of a clock. Decimal commas, quotes and comments are understood; pandas reads the numbers.
 """
 
 import io
 import re
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.formats.array_millivolts import to_recording
-from keras_ecg_mae.recordings.formats.array_signal import LARGEST_RECORD_SAMPLES, is_leads_first
-from keras_ecg_mae.recordings.formats.csv_table import (
-    QUOTED_COMMA,
-    SECONDS_PER,
-    Column,
-    Table,
-    find_table,
-    is_number,
-    numbers_alike,
-    read_column,
-    split_cells,
-)
-from keras_ecg_mae.recordings.formats.known_names import MOST_LEADS
-from keras_ecg_mae.recordings.formats.sidecar import (
-    Statement,
-    check_said,
-    merged,
-    read_sidecar,
-    said_by_names,
-    what_is_said,
-)
-from keras_ecg_mae.recordings.formats.time_column import rate_of_times
-from keras_ecg_mae.recordings.leads_and_units import QUOTABLE_UNIT, lead_names, voltage_unit
+from keras_ecg_mae.recordings.formats.arrays import is_leads_first, to_recording
+from keras_ecg_mae.recordings.formats.known_names import meant, plain_name
+from keras_ecg_mae.recordings.formats.sidecar import Statement, check_said, read_sidecar, what_is_said
+from keras_ecg_mae.recordings.formats.times import SECONDS_PER, rate_of_times, with_seconds
+from keras_ecg_mae.recordings.leads_and_units import FURTHER_LEAD, QUOTABLE_UNIT, lead_name, lead_names
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import HEAD_BYTES, Source
 
-# Half an hour of twelve leads at 500 Hz.
-LARGEST_FILE_BYTES = 1 << 27
+if TYPE_CHECKING:
+    import pandas as pd
+
+DELIMITERS = (";", "\t", "|", ",", " ")  # a space: any run of spaces
+# Names may stand in any of the first lines, below what is said of device and patient.
+MOST_LINES_BEFORE = 64
+# A table without the names of leads has at least the eight that a recording must have.
+FEWEST_COLUMNS = 8
+LONGEST_NAME = 80
+# `I (mV)`, `I [uV]`, `I_mV`, `time_ms`, `t / s`.
+COLUMN = re.compile(
+    r"(?P<name>[^()\[\]]*?)\s*([(\[]\s*(?P<unit>[^()\[\]]*?)\s*[)\]]"
+    r"|([_ /,]\s*|\sin\s+)(?P<suffix>[mMuU\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}]?[Vv]|m?s))?"
+)
+TIME_NAMES = {
+    *("time", "times", "t", "timestamp", "timestamps", "datetime", "timeanddate", "elapsedtime", "timeoffset"),
+    *("zeit", "tijd", "temps", "tiempo", "tempo"),
+}
+COUNTS = {"", "index", "sample", "samples", "samplenumber", "sampleindex", "samplenr", "sampleno", "unnamed0", "lead"}
 # Times without a unit are seconds if they count in steps that an ECG is sampled in: 100 Hz to 10 kHz.
-LONGEST_STEP_S, SHORTEST_STEP_S = 1e-2, 1e-4
+SHORTEST_STEP_S, LONGEST_STEP_S = 1e-4, 1e-2
+# "0,12" between commas.
+QUOTED_COMMA = re.compile(r'(?:^|(?<=[, ]))"([^",\n]*),([^",\n]*)"(?=[, ]|$)', re.MULTILINE)
 # A decimal comma has a zero or nothing before it, or not three digits behind it; what divides thousands never has.
 DECIMAL_COMMA = re.compile(r"(?<![0-9])0?,[0-9]|,[0-9]{1,2}(?![0-9])|,[0-9]{4}")
 
 
+@dataclass(frozen=True)
+class Column:
+    """What a column's name says: its kind (`lead`, `time`, `count` or `other`), name, and unit, if it has one."""
+
+    kind: str
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a text is a table of numbers.
+
+    Attributes:
+        body: where the numbers begin, as a count of characters.
+        delimiter: between cells, of `DELIMITERS`.
+        columns: those that have names, else none.
+    """
+
+    body: int
+    delimiter: str
+    columns: tuple[Column, ...]
+
+
 def is_csv(source: Source) -> bool:
     """Whether the file begins as a table of numbers, under names of leads or with eight columns or more."""
-    head = source.head
-    return bool(head) and find_table(decode(head), whole=len(head) < HEAD_BYTES) is not None
+    return find_table(decode(source.head)) is not None
 
 
 def read_csv(source: Source) -> Recording:
@@ -59,51 +82,34 @@ def read_csv(source: Source) -> Recording:
     Sampling rate, unit and leads that it does not tell come from the sidecar or `signal`.
 
     Raises:
-        RecordingError: and nothing else, whatever the file holds.
+        RecordingError: a cell is no number, the times are not evenly spaced, or nobody says what the numbers mean.
     """
-    path, file, signal = source.path, source.file, source.signal
-    text = read_text(path)
-    table = find_table(text[:HEAD_BYTES], whole=len(text) <= HEAD_BYTES)
+    path = source.path
+    text = decode(source.content)
+    table = find_table(text[:HEAD_BYTES])
     if table is None:
-        raise RecordingError(path, "unknown_format", "Expected a table of numbers. Received another text.")
-    columns = columns_of_table(path, text, table)
-    leads, names = leads_of_columns(path, columns, read_sidecar(path, file).leads or signal.leads)
-    unused = [place for place, column in enumerate(columns) if column.kind == "other" and place not in leads]
-    cells = read_cells(path, text[table.start :], table, columns, unused)
+        raise source.refusal("unknown_format", "Expected a table of numbers. Received another text.")
+    cells = read_cells(source, text, table)
+    columns = table.columns or tuple(Column("other", "", "") for _ in cells)
+    places, names = leads_of_columns(source, columns)
+    units = [columns[place].unit for place in places]
     in_file = Statement(
-        sampling_rate_hz=rate_of_columns(path, columns, cells),
-        unit=units_of_columns(path, [columns[place] for place in leads]),
+        sampling_rate_hz=rate_of_columns(source, columns, cells),
+        unit=meant(path, "unit", "file", [unit or "none" for unit in units]) if any(units) else (),
         leads=names,
     )
-    in_file = merged(path, in_file, said_by_names(path, table.said), "what stands before the table")
-    said = what_is_said(path, file, in_file, signal)
-    check_said(path, said)
-    samples = cells[:, leads].T if columns else cells
-    if not columns and not is_leads_first(path, cells.shape, len(said.leads)):
-        samples = cells.T
-    if samples.shape[0] != len(said.leads):
-        raise RecordingError(
-            path, "leads", f"Expected {len(said.leads)} columns of leads. Received {samples.shape[0]}."
-        )
-    return to_recording(path, "csv", samples, said)
-
-
-def read_text(path: str) -> str:
-    """The file's text, lines ending in line feeds alone."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise RecordingError(path, "missing", f"Expected a readable file. Received {error.strerror}.") from error
-    except ValueError as error:  # a path with a null byte
-        raise RecordingError(path, "missing", "Expected a file at this path. Received none.") from error
-    if len(content) > LARGEST_FILE_BYTES:
-        raise RecordingError(path, "too_long", f"Expected at most {LARGEST_FILE_BYTES} bytes. Received more.")
-    return decode(content)
+    said = what_is_said(path, source.file, in_file, source.signal)
+    samples = np.array([numbers(source, cells, place) for place in places])
+    check_said(path, source.file, said, min(samples.shape))
+    if table.columns and samples.shape[0] != len(said.leads):
+        raise source.refusal("leads", f"Expected {len(said.leads)} columns of leads. Received {len(places)}.")
+    if not table.columns and not is_leads_first(path, samples.shape, len(said.leads)):
+        samples = samples.T
+    return to_recording(source, "csv", samples, said)
 
 
 def decode(content: bytes) -> str:
-    """Text in UTF-8, UTF-16 (as spreadsheets write it, with its mark) or Latin-1."""
+    """Text in UTF-8, UTF-16 (as spreadsheets write it, with its mark) or Latin-1; lines end in line feeds alone."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content.decode("utf-16", "replace")
     else:
@@ -111,188 +117,207 @@ def decode(content: bytes) -> str:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("latin-1")
-    text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-    return text.replace("\N{MINUS SIGN}", "-") if not text.isascii() else text
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\N{MINUS SIGN}", "-")
 
 
-def columns_of_table(path: str, text: str, table: Table) -> list[Column]:
-    """The columns, or the rows of a table with a row a lead; none where they have no names."""
-    names = table.names
-    if table.leads_are_rows:
-        lines = [line for line in text[table.start :].split("\n") if line.strip()]
-        if len(lines) > MOST_LEADS:
-            raise RecordingError(
-                path, "malformed", f"Expected at most {MOST_LEADS} rows, each of a lead. Received more."
-            )
-        names = tuple(split_cells(line[:MOST_LEADS], table.delimiter)[0] for line in lines)
-    columns = [read_column(name) for name in names]
-    for place, lead in enumerate(lead_names([column.name for column in columns])):
-        columns[place] = replace(columns[place], kind="lead") if lead else columns[place]
-    for place, unit in enumerate(table.units):
-        columns[place] = replace(columns[place], unit=columns[place].unit or unit)
-    return columns
+def find_table(text: str) -> Table | None:
+    """How a text, of which this is the beginning or all, is a table of numbers; None where it is none."""
+    if "\0" in text or text.lstrip()[:1] in ("<", "{", "["):
+        return None
+    lines = [(match.start(), match.end() + 1, match[0]) for match in re.finditer(r"[^\n]*\S[^\n]*", text)]
+    lines = lines[: 2 * MOST_LINES_BEFORE]
+    for number, (start, next_line, line) in enumerate(lines[:MOST_LINES_BEFORE]):
+        for delimiter in DELIMITERS:
+            cells = split_cells(line.lstrip("#% "), delimiter)
+            columns = [read_column(cell) for cell in cells]
+            named = sum(column.kind == "lead" for column in columns)
+            if named > 1 and not any(map(is_number, filter(None, cells))):
+                rows = [
+                    (after, split_cells(below, delimiter))
+                    for _, after, below in lines[number + 1 :]
+                    if not is_remark(below)
+                ]
+                body = next_line
+                if rows and is_row_of_units(rows[0][1]) and len(rows[0][1]) == len(cells):
+                    body, units = rows.pop(0)
+                    columns = [
+                        Column(column.kind, column.name, column.unit or unit.strip("()[] "))
+                        for column, unit in zip(columns, units, strict=True)
+                    ]
+                first = rows[0][1] if rows else []
+                fits = len(first) - (first[-1:] == [""]) <= len(cells) <= len(first)
+                has_numbers = len(rows) > 1 and sum(map(is_number, filter(None, first))) > 1
+                begins = all(is_remark(before) for _, _, before in lines[:number])
+                if (fits and has_numbers) or (named >= FEWEST_COLUMNS and (fits or begins)):
+                    return Table(body, delimiter, tuple(columns))
+            elif len(cells) >= FEWEST_COLUMNS and any(cells) and all(map(is_number, cells)):
+                if cells[1:] in ([str(place + first) for place in range(len(cells) - 1)] for first in (0, 1)):
+                    return Table(next_line, delimiter, tuple(columns))  # pandas counts columns that have no names
+                above = split_cells(lines[number - 1][2].lstrip("#% "), delimiter) if number else []
+                has_names = len(above) == len(cells)
+                return Table(start, delimiter, tuple(map(read_column, above)) if has_names else ())
+    return None
 
 
-def read_cells(path: str, text: str, table: Table, columns: list[Column], unused: list[int]) -> np.ndarray:
-    """The numbers of a table, `(rows, columns)`; NaN where a cell is empty, and in columns that are not used.
+def split_cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line without spaces and quotes, clocks' times in seconds."""
+    line = with_seconds(line, delimiter)
+    line = QUOTED_COMMA.sub(r"\1.\2", line) if delimiter == "," and '"' in line else line
+    return [cell.strip().strip("\"'").strip() for cell in line.split(None if delimiter == " " else delimiter)]
 
-    Args:
-        path: for errors.
-        text: where the numbers begin.
-        table: it is.
-        columns: of the table, none where they have no names.
-        unused: places of columns, which may be texts.
-    """
-    delimiter, body = table.delimiter, text
-    if table.leads_are_rows:
-        rows = [line.partition(delimiter)[2] for line in text.split("\n") if line.strip()]
-        body, unused = "\n".join(rows), []
-    body = body.strip("\n")
-    count = body.count("\n") + body.count(delimiter) + 1
-    if count > LARGEST_RECORD_SAMPLES:
-        raise RecordingError(
-            path, "too_long", f"Expected at most {LARGEST_RECORD_SAMPLES} cells in all. Received {count}."
-        )
-    if not body:
-        raise RecordingError(path, "malformed", "Expected rows of numbers below the names. Received none.")
-    check_commas(path, body, delimiter)
-    used = [place for place in range(len(columns)) if place not in unused]
+
+def is_remark(line: str) -> bool:
+    """Whether a line is one beside the table."""
+    return line.lstrip().startswith(("#", "%"))
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is empty or a number, with a decimal point or comma."""
     try:
-        cells = parse_numbers(body, delimiter, len(columns), used if unused else None)
-    except ValueError as error:
-        place = re.search(r"row ([0-9]{1,9})", str(error))
-        raise _unlike(path, text, table, len(columns), unused, int(place[1]) if place else 0) from error
-    if table.leads_are_rows:
-        cells = cells.T
-    elif unused:
-        every = np.full((cells.shape[0], len(columns)), np.nan)
-        every[:, used] = cells
-        cells = every
-    elif cells.shape[1] > (len(columns) or 1) and np.isnan(cells[:, -1]).all():
-        cells = cells[:, :-1]  # rows end in a delimiter
-    if columns and len(columns) != cells.shape[1]:
-        raise _unlike(path, text, table, len(columns), unused, 0)
-    return cells
+        float(cell.replace(",", ".") or 0)
+    except ValueError:
+        return False
+    return True
 
 
-def parse_numbers(text: str, delimiter: str, width: int, used: list[int] | None) -> np.ndarray:
-    """The numbers of a text, `(rows, columns)`; of its `width` columns the `used` ones. `ValueError` for other rows."""
-    text = numbers_alike(text, delimiter)
-    if delimiter != ",":
-        text = text.replace(",", ".")
-    text = text.replace('"', "").replace("'", "")
-    gap = re.escape(delimiter)
-    gaps = delimiter * 2 in text or f"{delimiter}\n" in text or f"\n{delimiter}" in text or text.endswith(delimiter)
-    if gaps and delimiter != " ":
-        text = re.sub(rf"(?<={gap})(?={gap}|$)|^(?={gap})", "nan", text, flags=re.MULTILINE)
-    divided_by = None if delimiter == " " else delimiter
-    if used is not None:  # then NumPy does not count them
-        for row, line in enumerate(filter(None, text.split("\n"))):
-            row_cells = line.split(divided_by)
-            if len(row_cells) - (len(row_cells) > width and row_cells[-1] == "nan") != width:
-                raise ValueError(f"row {row}")
-    options: dict[str, Any] = {"delimiter": divided_by, "comments": None, "usecols": used, "ndmin": 2}
-    cells: np.ndarray = np.loadtxt(io.StringIO(text), np.float64, **options)
-    return cells
+def is_row_of_units(cells: Sequence[str]) -> bool:
+    """Whether a row tells the units of the columns that are named above it."""
+    units = [cell.strip("()[] ") for cell in cells]
+    is_unit = any(QUOTABLE_UNIT.fullmatch(unit) for unit in units if unit != "NA")
+    return is_unit and not any(map(is_number, filter(None, units)))
 
 
-def check_commas(path: str, text: str, delimiter: str) -> None:
-    """Raises `RecordingError` where it cannot be told whether commas within numbers are decimal or divide thousands."""
-    if delimiter == ",":
-        within = [cell[0].strip('"') for cell in QUOTED_COMMA.finditer(text)] if '"' in text else []
-    else:
-        within = [text] if "," in text else []
-    if within and not any(DECIMAL_COMMA.search(cell) for cell in within):
-        raise RecordingError(
-            path, "malformed", "Expected decimal commas. Received three digits behind each: they may be thousands."
-        )
+def read_column(text: str) -> Column:
+    """What a column's name says."""
+    match = COLUMN.fullmatch(text) if len(text) <= LONGEST_NAME else None
+    if match is None:
+        return Column("other", "", "")
+    name, unit = match["name"].strip(), match["unit"] or match["suffix"] or ""
+    plain = plain_name(name)
+    if plain in SECONDS_PER and not unit and len(plain) > 1:  # a column called seconds; one called s may be anything
+        return Column("time", name, plain)
+    if plain in TIME_NAMES:
+        return Column("time", name, unit)
+    is_turned = name.startswith("-") and lead_name(name[1:]) is not None  # -aVR in Cabrera's sequence is nobody's lead
+    if plain in COUNTS or is_turned:
+        return Column("count", name, unit)
+    return Column("lead" if lead_name(name) or FURTHER_LEAD.fullmatch(name) else "other", name, unit)
 
 
-def _unlike(path: str, text: str, table: Table, width: int, texts: list[int], row: int) -> RecordingError:
-    """What to say of a table's lines, one of which is another at about `row`; columns in the places `texts` may be."""
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=table.lines + 1) if line.strip()]
-    if table.leads_are_rows or not width:
-        width, texts = len(split_cells(lines[0][1], table.delimiter)), [0] if table.leads_are_rows else []
-    for number, line in lines[max(0, row - 1) : row + 2]:
-        cells = split_cells(line, table.delimiter)
-        wrong = [place + 1 for place, cell in enumerate(cells) if place not in texts and not is_number(cell)]
-        if len(cells) - (len(cells) > width and cells[-1] == "") != width:
-            received = f"{len(cells)} in line {number}"
-            return RecordingError(path, "malformed", f"Expected {width} cells in each line. Received {received}.")
-        if wrong:
-            received = f"another text in cell {wrong[0]} of line {number}"
-            return RecordingError(path, "malformed", f"Expected numbers below the names. Received {received}.")
-    return RecordingError(path, "malformed", "Expected as many numbers in each row as in the first. Received others.")
+def leads_of_columns(source: Source, columns: Sequence[Column]) -> tuple[list[int], tuple[str, ...]]:
+    """The places of the columns that are leads, and their names, none where the sidecar or the settings name them.
 
-
-def leads_of_columns(path: str, columns: list[Column], stated: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
-    """The places of the columns that are leads, and their names, none where it is `stated` that names them.
-
-    Args:
-        path: for errors.
-        columns: of the table.
-        stated: the leads that the sidecar or the settings say.
+    Columns of other names count as leads where they and the named leads are together as many as is said.
 
     Raises:
-        RecordingError: `leads`, some stated leads may be columns of other names, and nobody says which.
+        RecordingError: `leads`, they are as many, but a named lead stands at another's place.
     """
-    leads = [place for place, column in enumerate(columns) if column.kind == "lead"]
-    # A lead turned over (-aVR in Cabrera's sequence) is nobody's lead.
-    others = [place for place, each in enumerate(columns) if each.kind == "other" and not each.name.startswith("-")]
-    names = tuple(columns[place].name for place in leads)
-    known = dict(zip(names, lead_names(names), strict=True))
-    missing = set(lead_names(stated)) - set(known.values()) - {None}
-    if not leads or not others or not 0 < len(missing) <= len(others):
-        return leads or others, names
-    both = sorted(leads + others)
-    in_order = zip((columns[place] for place in both), lead_names(stated), strict=False)
-    if len(both) == len(stated) and all(
-        column.kind == "other" or known[column.name] == lead for column, lead in in_order
-    ):
-        return both, ()
-    numbers = ", ".join(str(place + 1) for place in others[:12])
-    raise RecordingError(
-        path,
-        "leads",
-        f"Expected a column for each of the {len(stated)} stated leads, in their order. Received {len(leads)} with the "
-        f"name of a lead; columns {numbers} have other names.",
-    )
+    stated = lead_names(read_sidecar(source.path, source.file).leads or source.signal.leads)
+    spelled = lead_names([column.name for column in columns])
+    named = [place for place, column in enumerate(columns) if column.kind == "lead" or spelled[place]]
+    every = [place for place, column in enumerate(columns) if column.kind in ("lead", "other")]
+    if len(stated) != len(every) or named == every:
+        return named or every, tuple(columns[place].name for place in named)
+    for place, lead in zip(every, stated, strict=True):
+        if spelled[place] not in (None, lead):
+            raise source.refusal(
+                "leads",
+                f"Expected the leads in the order that is said. Received {spelled[place]} in column {place + 1}.",
+            )
+    return every, ()
 
 
-def rate_of_columns(path: str, columns: list[Column], cells: np.ndarray) -> tuple[float, ...]:
+def read_cells(source: Source, text: str, table: Table) -> "pd.DataFrame":
+    """The cells of a table by the number of their line: numbers where all of a column are, NaN where one is empty."""
+    import pandas as pd  # a third of a second in each process that needs it
+
+    body = with_points(source, with_seconds(text[table.body :], table.delimiter), table.delimiter).replace("'", "")
+    before = text.count("\n", 0, table.body)
+    divider = None if table.delimiter == " " else table.delimiter
+    width = len(table.columns) or len(split_cells(body.partition("\n")[0], table.delimiter))
+    lines = []
+    for number, line in enumerate(io.StringIO(body), start=before + 1):
+        if line.strip() and not line.startswith("#"):
+            lines.append(number)
+            found = line.count(divider) + 1 if divider else len(line.split())
+            if found < width:
+                raise source.refusal(
+                    "malformed", f"Expected {width} cells in each row. Received {found} in line {number}."
+                )
+    try:
+        cells = pd.read_csv(
+            io.StringIO(body),
+            sep=r"\s+" if divider is None else divider,
+            header=None,
+            comment="#",
+            keep_default_na=False,
+            na_values=["", "nan", "NaN"],
+            float_precision="round_trip",
+        )
+    except ValueError as error:  # pandas' own sentence may quote a cell
+        place = re.search(r"in line ([0-9]+), saw ([0-9]+)", str(error))
+        received = f"{place[2]} in line {int(place[1]) + before}" if place else "no row"
+        raise source.refusal("malformed", f"Expected {width} cells in each row. Received {received}.") from None
+    if cells.shape[1] > 1 and (cells.shape[1] > width or not table.columns) and cells.iloc[:, -1].isna().all():
+        cells = cells.iloc[:, :-1]  # rows end in a delimiter
+    if table.columns and cells.shape[1] != width:
+        raise source.refusal(
+            "malformed", f"Expected {width} cells in each row. Received {cells.shape[1]} in line {lines[0]}."
+        )
+    return cells.set_axis(lines if len(lines) == len(cells) else cells.index)
+
+
+def with_points(source: Source, text: str, delimiter: str) -> str:
+    """A text with points for its decimal commas. Between commas these are in quotes.
+
+    Raises:
+        RecordingError: `malformed`, they may divide thousands.
+    """
+    if "," not in text or (delimiter == "," and '"' not in text):
+        return text
+    quoted = QUOTED_COMMA if delimiter == "," else None
+    within = " ".join(match[0].strip('"') for match in quoted.finditer(text)) if quoted else text
+    if "," in within and not DECIMAL_COMMA.search(within):
+        raise source.refusal(
+            "malformed", "Expected decimal commas. Received three digits behind each: they may be thousands."
+        )
+    return quoted.sub(r"\1.\2", text) if quoted else text.replace(",", ".")
+
+
+def numbers(source: Source, cells: "pd.DataFrame", place: int) -> np.ndarray:
+    """The numbers of a column. Raises `RecordingError` `malformed` where a cell is another text."""
+    import pandas as pd
+
+    column = cells.iloc[:, place]
+    found = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(found.isna() & column.notna())
+    if wrong.size:
+        raise source.refusal(
+            "malformed",
+            f"Expected numbers. Received another text in cell {place + 1} of line {column.index[wrong[0]]}.",
+        )
+    values: np.ndarray = found.to_numpy(np.float64)
+    return values
+
+
+def rate_of_columns(source: Source, columns: Sequence[Column], cells: "pd.DataFrame") -> tuple[float, ...]:
     """The sampling rate that a column of times tells, if there is one that tells it."""
     for place, column in enumerate(columns):
         if column.kind != "time":
             continue
-        times = cells[:, place]
-        seconds_per_unit = SECONDS_PER.get(column.unit.lower())
-        if column.unit and seconds_per_unit is None:
-            raise RecordingError(path, "sampling_rate", "Expected times in s, ms or us. Received another unit.")
+        unit = column.unit.lower()
+        times = numbers(source, cells, place)
+        seconds_per_unit = 1.0 if ":" in unit else SECONDS_PER.get(unit)
+        if unit and seconds_per_unit is None:
+            raise source.refusal("sampling_rate", "Expected times in h, min, s, ms or us. Received another unit.")
         if seconds_per_unit is None:
-            step = (times[-1] - times[0]) / max(1, times.size - 1)
-            if not SHORTEST_STEP_S <= step <= LONGEST_STEP_S:
-                continue  # in milliseconds, or a count of samples
             seconds_per_unit = 1.0
-        rate_hz = rate_of_times(times, seconds_per_unit)
+            if not SHORTEST_STEP_S <= np.median(np.diff(times)) <= LONGEST_STEP_S:
+                continue  # in milliseconds, or a count of samples
+        rate_hz = rate_of_times(times * seconds_per_unit)
         if rate_hz is None:
-            raise RecordingError(
-                path, "sampling_rate", f"Expected evenly spaced times in column {place + 1}. Received others."
+            raise source.refusal(
+                "sampling_rate", f"Expected evenly spaced times in column {place + 1}. Received others."
             )
         return (rate_hz,)
     return ()
-
-
-def units_of_columns(path: str, columns: list[Column]) -> tuple[str, ...]:
-    """The units of these columns, none where none is given."""
-    if not any(column.unit for column in columns):
-        return ()
-    units = []
-    for column in columns:
-        unit = voltage_unit(column.unit.lower())
-        if unit is None:
-            received = column.unit if QUOTABLE_UNIT.fullmatch(column.unit) else "another"
-            raise RecordingError(
-                path, "unit", f"Expected the unit mV, uV or V in the name of each lead's column. Received {received}."
-            )
-        units.append(unit)
-    return tuple(units)

@@ -1,44 +1,23 @@
-"""Well-known names under which files and sidecars say what samples mean, and what their values can mean."""
+"""The names under which files and sidecars say what samples mean, and what their values can mean."""
 
 import math
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.leads_and_units import QUOTABLE_UNIT, voltage_unit
 
-# Surface ECGs have 12 leads, body surface maps some 250 electrodes.
-MOST_LEADS = 256
-
-RATE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(?:hz|hertz|sps|samples/s)?\s*", re.IGNORECASE)
-
-# The names as `plain_name` writes them, by what they say: an item of `signal_statement.Statement`.
-KNOWN_NAMES: dict[str, tuple[str, ...]] = {
-    "sampling_rate_hz": (
-        *("samplingrate", "samplingratehz", "samplerate", "sampleratehz", "samplingfrequency", "samplingfrequencyhz"),
-        *("samplefrequency", "samplingfreq", "samplefreq", "sampfreq", "samprate", "sfreq", "srate", "fs", "fshz"),
-        "currsamplerate",
-    ),
-    "unit": ("unit", "units", "physicalunit", "physicalunits", "signalunit", "signalunits", "amplitudeunit"),
-    "leads": (
-        *("leads", "lead", "leadname", "leadnames", "leadorder", "channels", "channelname", "channelnames", "chnames"),
-        *("signame", "signames", "signalname", "signalnames"),
-    ),
-    "gain_per_mv": ("gainpermv", "unitspermv", "adcgainpermv"),
-    "baseline": ("adczero", "baseline"),
-    # Units a millivolt or millivolts a unit, digital or not: everybody means something else by these.
-    "scaled_by": (
-        *("gain", "gains", "adcgain", "adcgains", "amplification", "scale", "scales", "scaling", "scalefactor"),
-        *("scalefactors", "scalingfactor", "conversionfactor", "calibrationfactor", "multiplier", "sensitivity"),
-        *("resolution", "amplituderesolution", "lsb", "lsbuv", "lsbmv", "lsbvalue", "uvperlsb", "mvperlsb"),
-        *("uvperbit", "mvperbit", "nvperbit", "unitsperbit", "unitperbit"),
-    ),
-    "shifted_by": ("offset", "offsets", "addoffset", "adcoffset", "dcoffset", "zerooffset", "zerolevel", "zeropoint"),
+# As `plain_name` writes them, by the item of `sidecar.Statement` that they say: the items' own names, and those of
+# published files (CODE-15's curr_sample_rate, the NPZ files of ecg-records) and of sidecars for earlier versions.
+KNOWN_NAMES = {
+    **dict.fromkeys(("samplingratehz", "samplingrate", "fs", "currsamplerate"), "sampling_rate_hz"),
+    **dict.fromkeys(("unit", "units"), "unit"),
+    **dict.fromkeys(("leads", "leadnames"), "leads"),
+    "gainpermv": "gain_per_mv",
+    "baseline": "baseline",
 }
-SAYS = {name: item for item, names in KNOWN_NAMES.items() for name in names}
-# What it is where nothing is scaled or shifted.
-NEUTRAL = {"scaled_by": 1.0, "shifted_by": 0.0}
+# Beside whole numbers: units a millivolt or millivolts a unit, added or taken away. Everybody means something else.
+SCALES = re.compile(r"gain|scal|offset|resolution|lsb|perbit")
 # The reason code of what is wrong with an item.
 CODES = {
     "sampling_rate_hz": "sampling_rate",
@@ -54,77 +33,71 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def meant(path: str, name: str, where: str, values: Sequence[object]) -> tuple | None:
-    """The values of a well-known name as its item of a `Statement` has them, None where they say nothing.
+def says_something(name: str) -> bool:
+    """Whether what a file calls so may change what its samples mean."""
+    return plain_name(name) in KNOWN_NAMES or SCALES.search(plain_name(name)) is not None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _positive(value: object) -> float:
+    if (number := _number(value)) <= 0:
+        raise ValueError
+    return number
+
+
+def _unit(value: object) -> str:
+    unit = voltage_unit(value.lower()) if isinstance(value, str) else None
+    if unit is None:
+        raise ValueError
+    return unit
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value.strip()
+
+
+_MEANT: dict[str, tuple[str, Callable[[object], float | str]]] = {
+    "sampling_rate_hz": ("one positive number", _positive),
+    "unit": ("mV, uV or V", _unit),
+    "leads": ("names", _name),
+    "gain_per_mv": ("positive numbers", _positive),
+    "baseline": ("numbers", _number),
+}
+
+
+def meant(path: str, item: str, where: str, values: Iterable[object]) -> tuple:
+    """The values of an item of `Statement`, said by numbers or texts.
 
     Args:
         path: for errors.
-        name: one of `SAYS`.
+        item: a key of `CODES`.
         where: `file` or `sidecar`, for errors.
-        values: numbers or texts.
+        values: what is said.
 
     Raises:
         RecordingError: they cannot be meant.
     """
-    item = SAYS[name]
-    if item in NEUTRAL:
-        spoken = [value for value in values if value is not None and value != ""]
-        is_neutral = len(spoken) <= MOST_LEADS and all(_number(value) == NEUTRAL[item] for value in spoken)
-        return None if is_neutral else (name,)
-    expected, parse = {
-        "sampling_rate_hz": ("one positive number", _rate),
-        "unit": ("mV, uV or V", _units),
-        "leads": ("names", _names),
-        "gain_per_mv": ("positive numbers", _gains),
-        "baseline": ("numbers", _numbers),
-    }[item]
-    found = parse(values) if 0 < len(values) <= MOST_LEADS else None
-    if found is None:
-        quotable = item == "unit" and len(values) > 0 and QUOTABLE_UNIT.fullmatch(str(values[0]))
+    expected, parse = _MEANT[item]
+    values = list(values)
+    if item == "leads":  # one text may name them all, as the flag does
+        values = [name for value in values for name in (value.split(",") if isinstance(value, str) else [value])]
+    try:
+        found = tuple(map(parse, values))
+    except (ValueError, OverflowError):
+        found = ()
+    if item == "sampling_rate_hz" and len(set(found)) != 1:
+        found = ()
+    if not found:
+        quotable = item == "unit" and values and QUOTABLE_UNIT.fullmatch(str(values[0]))
         received = str(values[0]) if quotable else "something else"
         raise RecordingError(
             path, CODES[item], f"Expected {item} in the {where} to be {expected}. Received {received}."
         )
-    return found
-
-
-def _number(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, str | int | float) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _numbers(values: Sequence[object]) -> tuple[float, ...] | None:
-    numbers = []
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
-            return None
-        numbers.append(float(value))
-    return tuple(numbers) if all(map(math.isfinite, numbers)) else None
-
-
-def _gains(values: Sequence[object]) -> tuple[float, ...] | None:
-    numbers = _numbers(values)
-    return numbers if numbers and min(numbers) > 0 else None
-
-
-def _rate(values: Sequence[object]) -> tuple[float, ...] | None:
-    spelled = [RATE.fullmatch(value) if isinstance(value, str) else None for value in values]
-    numbers = _gains([float(text[1]) if text else value for text, value in zip(spelled, values, strict=True)])
-    return numbers[:1] if numbers and len(set(numbers)) == 1 else None
-
-
-def _units(values: Sequence[object]) -> tuple[str, ...] | None:
-    units = [voltage_unit(value.lower()) if isinstance(value, str) else None for value in values]
-    found = tuple(unit for unit in units if unit)
-    return found if len(found) == len(units) else None
-
-
-def _names(values: Sequence[object]) -> tuple[str, ...] | None:
-    names = tuple(value.strip() for value in values if isinstance(value, str))
-    if len(names) == 1 and re.search(r"[,;|\s]", names[0]):
-        names = tuple(
-            name.strip() for name in re.split(r"[,;|]" if re.search(r"[,;|]", names[0]) else r"\s+", names[0])
-        )
-    return names if len(names) >= len(values) and len(names) <= MOST_LEADS else None
+    return found[:1] if item == "sampling_rate_hz" else found

@@ -6,10 +6,14 @@ them; without it they are refused here until rate, gain and leads are given.
 
 import re
 import struct
+from functools import partial
 
-from keras_ecg_mae.recordings.formats.array_files import open_hdf5, open_matlab
-from keras_ecg_mae.recordings.formats.array_signal import ArrayFile, read_array_file
-from keras_ecg_mae.recordings.formats.hdf5 import SIGNATURE
+import numpy as np
+
+from keras_ecg_mae.recordings.formats.arrays import StoredArray, read_arrays, values_in
+from keras_ecg_mae.recordings.formats.hdf5 import SIGNATURE, read_hdf5
+from keras_ecg_mae.recordings.formats.known_names import says_something
+from keras_ecg_mae.recordings.formats.sidecar import Named
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
@@ -27,17 +31,37 @@ def is_matlab(source: Source) -> bool:
 def read_matlab(source: Source) -> Recording:
     """Reads the variable of samples, or the record that `FILE#ID` names of one of three axes, records first.
 
-    Sampling rate, unit and leads are looked for in variables with well-known names, and for a field of a structure in
-    its other fields; then in the sidecar and in `signal`.
+    Variables of a structure of one element are called STRUCTURE/FIELD.
 
     Raises:
-        RecordingError: and nothing else, whatever the file holds.
+        RecordingError: see `read_arrays`.
     """
-    path, file, record_id, signal = source.path, source.file, source.record_id, source.signal
-    version_73 = is_version_73(source.head)
-    opened = open_hdf5(source, reversed_axes=True) if version_73 else open_matlab(source)
-    with opened as (arrays, named):
-        return read_array_file(ArrayFile(path, file, record_id, "matlab", arrays, named), signal)
+    import scipy.io  # half a second in each process that needs it
+    import scipy.sparse
+
+    if is_version_73(source.head):
+        return read_hdf5(source, "matlab", by_matlab=True)
+    arrays: list[StoredArray] = []
+    named: list[Named] = []
+
+    def visit(owner: str, variables: dict[str, object]) -> None:
+        for name, value in variables.items():
+            path = f"{owner}/{name}" if owner else name
+            if isinstance(value, dict):
+                visit(path, value)
+            elif not name.startswith("__") and not scipy.sparse.issparse(value):
+                array = np.asarray(value)
+                if says_something(name):
+                    named.append((owner, name, values_in(array)))
+                arrays.append(StoredArray(path, array.shape, array.dtype, partial(_row, array)))
+
+    # Doubles that are stored as integers are doubles again; cells and structures are lists and dictionaries.
+    visit("", scipy.io.loadmat(source.file, appendmat=False, mat_dtype=True, simplify_cells=True))
+    return read_arrays(source, "matlab", arrays, named)
+
+
+def _row(array: np.ndarray, row: int | None) -> np.ndarray:
+    return array if row is None else array[row]
 
 
 def is_version_73(head: bytes) -> bool:

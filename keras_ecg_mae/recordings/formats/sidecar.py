@@ -1,55 +1,43 @@
 """What bare samples mean: sampling rate, unit, leads, gain; and who says so.
 
-An array does not say it of itself. Asked are, in this order: names in the file that are well known (`fs`, `unit`,
-`lead_names`, `gain_per_mv`), a JSON sidecar beside it, the settings of `config.Signal`. The file and its sidecar must
-agree; both are believed over the settings. What nobody says is refused, never guessed.
+Asked are the file under a few well-known names, a JSON sidecar beside it, and the settings of `config.Signal`. The file
+and its sidecar must agree; both are believed over the settings, which are said of many files at once. What nobody says
+is refused, never guessed, with the sidecar to write.
 """
 
 import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from keras_ecg_mae.config import Signal
-from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.formats.known_names import CODES, NEUTRAL, SAYS, meant, plain_name
+from keras_ecg_mae.errors import RecordingError, UnsaidError
+from keras_ecg_mae.recordings.formats.known_names import CODES, KNOWN_NAMES, meant, plain_name
 from keras_ecg_mae.recordings.leads_and_units import lead_names
 from keras_ecg_mae.recordings.source import Source, is_file
 
 # More is no sidecar.
 LARGEST_SIDECAR_BYTES = 1 << 20
 FLAGS = {"sampling_rate_hz": "--signal_sampling_rate_hz", "unit": "--signal_unit", "leads": "--signal_leads"}
-WORDS = {"sampling_rate_hz": "a sampling rate", "unit": "a unit", "leads": "the leads' names"}
-SIDECAR_TYPES: dict[str, tuple[type, ...]] = {
-    "sampling_rate_hz": (int, float),
-    "unit": (str, list),
-    "leads": (list,),
-    "gain_per_mv": (int, float, list),
-    "baseline": (int, float, list),
-    **dict.fromkeys(NEUTRAL, (object,)),
-}
+WORDS = {"sampling_rate_hz": "its sampling rate", "unit": "its unit", "leads": "its leads"}
 
-# A well-known name in a file: the group, structure or array that has it (empty: the file), the name, and its values,
-# numbers or texts, in one row; None where they are Python objects, which only unpickling could read.
-Named = tuple[str, str, Sequence[float | str] | None]
+# A name in a file: the group, structure or array that has it (empty: the file), the name, and its values in one row.
+Named = tuple[str, str, Sequence[object]]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What one source says of an array of samples; empty where it says nothing.
+    """What is said of an array of samples; empty where nothing is.
 
     Attributes:
         sampling_rate_hz: samples a second, at most one value.
-        unit: a key of `voltage_unit.MILLIVOLTS_PER`, one for all leads or one a lead.
+        unit: a key of `spec.MILLIVOLTS_PER`, one for all leads or one a lead.
         leads: names, one a lead.
         gain_per_mv: digital units a millivolt, one for all leads or one a lead.
         baseline: the digital value of 0 mV, one for all leads or one a lead.
-        scaled_by: the name of something like a gain, of which nobody knows which way it is meant.
-        shifted_by: the name of something like a baseline, likewise.
-        unread: the items whose values were not read.
-        unit_is_assumed: the unit is further from the samples than the gain, which is believed over it.
+        array: the name of the array in the file, which a sidecar alone says.
     """
 
     sampling_rate_hz: tuple[float, ...] = ()
@@ -57,28 +45,39 @@ class Statement:
     leads: tuple[str, ...] = ()
     gain_per_mv: tuple[float, ...] = ()
     baseline: tuple[float, ...] = ()
-    scaled_by: tuple[str, ...] = ()
-    shifted_by: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-    unit_is_assumed: bool = False
+    array: str = ""
 
 
 def what_is_said(path: str, file: str, in_file: Statement, signal: Signal) -> Statement:
-    """All that is said of an array: by its file, then the sidecar, then the settings.
+    """All that is said of an array: by its file, the sidecar, the settings.
 
     Raises:
         RecordingError: the sidecar is not one, or says another thing than the file.
     """
     beside = read_sidecar(path, file)
-    said = merged(path, in_file, beside, "the sidecar beside it")
-    gain_is_beside = bool(beside.gain_per_mv) and not in_file.gain_per_mv and not beside.unit
-    return replace(
-        said,
-        sampling_rate_hz=said.sampling_rate_hz or ((signal.sampling_rate_hz,) if signal.sampling_rate_hz else ()),
-        unit=said.unit or ((signal.unit,) if signal.unit else ()),
-        leads=said.leads or signal.leads,
-        unit_is_assumed=not said.unit or gain_is_beside,
+    for item in CODES:
+        one, two = getattr(in_file, item), getattr(beside, item)
+        if one and two and not _agree(one, two):
+            # The names may be anyone's.
+            shown = "other leads" if item == "leads" else f"{_shown(one)} in the file and {_shown(two)} in the sidecar"
+            raise RecordingError(
+                path, CODES[item], f"Expected the file and its sidecar to agree on {item}. Received {shown}."
+            )
+    settings = Statement(
+        sampling_rate_hz=(signal.sampling_rate_hz,) if signal.sampling_rate_hz else (),
+        unit=meant(path, "unit", "settings", [signal.unit]) if signal.unit else (),
+        leads=signal.leads,
     )
+    return first_said(in_file, beside, settings)
+
+
+def first_said(*statements: Statement) -> Statement:
+    """Each item of the first of the statements that says it."""
+    said: dict[str, Any] = {
+        item.name: next((value for each in statements if (value := getattr(each, item.name))), item.default)
+        for item in fields(Statement)
+    }
+    return Statement(**said)
 
 
 def what_is_unsaid(source: Source, file: str, what: str, item: str) -> tuple:
@@ -93,58 +92,25 @@ def what_is_unsaid(source: Source, file: str, what: str, item: str) -> tuple:
     Raises:
         RecordingError: nobody says it.
     """
-    values: tuple = getattr(what_is_said(source.path, file, Statement(), source.signal), item)
+    said = what_is_said(source.path, file, Statement(), source.signal)
+    values: tuple = getattr(said, item)
     if not values:
-        raise source.refusal(
-            CODES[item],
-            f"The file does not say {what}. Give {item} in a sidecar beside it (NAME.json, or signal.json for all "
-            f"files of the folder), or by {FLAGS[item]}.",
-        )
+        raise unsaid(source.path, file, said, [item], what=what)
     return values
 
 
-def merged(path: str, in_file: Statement, other: Statement, whose: str) -> Statement:
-    """What a file and another source, called `whose`, say together. `RecordingError` where they do not agree."""
-    for item in CODES:
-        one, two = getattr(in_file, item), getattr(other, item)
-        if one and two and not _agree(one, two):
-            raise RecordingError(path, CODES[item], f"Expected the file and {whose} to agree on {item}. Received two.")
-    said = {item.name: getattr(in_file, item.name) or getattr(other, item.name) for item in fields(Statement)}
-    return Statement(**said)
+def check_said(path: str, file: str, said: Statement, leads: int) -> None:
+    """Raises `RecordingError` where nobody says the sampling rate, unit or leads, naming all that is missing.
 
-
-def _agree(said: tuple, other: tuple) -> bool:
-    """Whether two sources say one thing: leads in any spelling, one value for all leads or that value for each."""
-    if isinstance(said[0], float):
-        return all(math.isclose(one, two, rel_tol=1e-6) for one, two in _spread(said, other))
-    if len(said) != len(other) and 1 not in (len(said), len(other)):
-        return False
-    spelled = [
-        tuple(lead or name for name, lead in zip(names, lead_names(names), strict=True)) for names in (said, other)
-    ]
-    return all(one == two for one, two in _spread(*spelled))
-
-
-def _spread(said: tuple, other: tuple) -> list[tuple]:
-    length = max(len(said), len(other))
-    if {len(said), len(other)} - {1, length}:
-        return [(math.nan, math.nan)]
-    return list(zip(said * (length // len(said)), other * (length // len(other)), strict=True))
-
-
-def check_said(path: str, said: Statement) -> None:
-    """Raises `RecordingError` where nobody says the sampling rate, unit or leads, naming all that is missing."""
+    Args:
+        path: for errors.
+        file: the file beside which a sidecar may lie.
+        said: all that is said.
+        leads: how many there seem to be, for the sidecar to write.
+    """
     missing = [item for item in FLAGS if not getattr(said, item) and not (item == "unit" and said.gain_per_mv)]
     if missing:
-        unread = [WORDS[item] for item in missing if item in said.unread]
-        received = f"{' and '.join(unread)} as Python objects, which are not unpickled" if unread else "none"
-        raise RecordingError(
-            path,
-            CODES[missing[0]],
-            f"Expected {' and '.join(WORDS[item] for item in missing)}: in the file, in a sidecar beside it "
-            f"({', '.join(missing)} in NAME.json, or in signal.json for all files of the folder), or by "
-            f"{', '.join(FLAGS[item] for item in missing)}. Received {received}.",
-        )
+        raise unsaid(path, file, said, missing, leads=leads)
     for item in ("unit", "gain_per_mv", "baseline"):
         if len(getattr(said, item)) not in (0, 1, len(said.leads)):
             raise RecordingError(
@@ -155,30 +121,49 @@ def check_said(path: str, said: Statement) -> None:
             )
 
 
+def unsaid(
+    path: str, file: str, said: Statement, missing: Sequence[str], *, what: str = "", leads: int = 12
+) -> UnsaidError:
+    """The error that says what is missing, with the sidecar that would say it.
+
+    Args:
+        path: as the user named it.
+        file: the file beside which the sidecar may lie.
+        said: what is known.
+        missing: items of `Statement`.
+        what: is missing, in words.
+        leads: how many names are missing, where these are.
+    """
+    to_say = {
+        "sampling_rate_hz": "samples a second, a number",
+        "unit": "mV, uV or V",
+        "leads": [f"name of lead {number}" for number in range(1, leads + 1)],
+        "gain_per_mv": "units a millivolt, 1000 where they are microvolts",
+    }
+    sidecar = {
+        item: to_say[item] if item in missing else values[0] if len(values) == 1 and item != "leads" else list(values)
+        for item in CODES
+        if (values := getattr(said, item)) or item in missing
+    }
+    flags = [FLAGS[item] for item in missing if item in FLAGS]
+    return UnsaidError(
+        path,
+        CODES[missing[0]],
+        f"The file does not say {what or ' and '.join(WORDS[item] for item in missing)}. Give {', '.join(missing)} in "
+        f"a sidecar beside it (NAME.json, or signal.json for all files of the folder)"
+        f"{', or by ' + ', '.join(flags) if flags else ''}.",
+        sidecar_files(file)[0],
+        sidecar,
+    )
+
+
 def said_by_names(path: str, named: Iterable[Named]) -> Statement:
-    """What a file says by well-known names of its variables, attributes or members; other names are ignored.
+    """What a file says by the names of its variables, attributes or members; other names are ignored.
 
     Raises:
         RecordingError: a known name has a value that cannot be meant, or two of them contradict one another.
     """
-    said: dict[str, Any] = {}
-    for _, name, values in named:
-        item = SAYS.get(plain_name(name))
-        if item is not None and values is None:
-            said["unread"] = (*said.get("unread", ()), item)
-        elif item is not None and values and (item != "leads" or all(isinstance(value, str) for value in values)):
-            _add(path, said, plain_name(name), "file", values)  # numbers called `channels` or `leads` count them
-    return Statement(**said)
-
-
-def _add(path: str, said: dict[str, Any], name: str, where: str, values: Sequence[object]) -> None:
-    """Adds what a well-known name says to `said`; refuses what contradicts it."""
-    item, found = SAYS[name], meant(path, name, where, values)
-    if found is None:
-        return
-    if item in CODES and item in said and not _agree(said[item], found):
-        raise RecordingError(path, CODES[item], f"Expected one {item} in the {where}. Received two that differ.")
-    said[item] = found
+    return _said(path, "file", named)
 
 
 def sidecar_files(file: str) -> tuple[str, ...]:
@@ -189,24 +174,48 @@ def sidecar_files(file: str) -> tuple[str, ...]:
 def read_sidecar(path: str, file: str) -> Statement:
     """What the JSON objects of `sidecar_files` say.
 
-    Each item is taken from the first of them that has it. Keys other than those of `known_names.SAYS` are ignored.
+    Each item is taken from the first of them that has it. Keys other than those of `KNOWN_NAMES` and `array` are
+    ignored.
 
     Raises:
         RecordingError: one of them is not a JSON object, or a key holds what cannot be meant.
     """
-    said: dict[str, Any] = {}
+    said = []
     for name in sidecar_files(file):
-        if not is_file(name) or file.lower().endswith(".json"):
+        if is_file(name) and not file.lower().endswith(".json"):
+            content = _read_json_object(path, name)
+            named = [("", key, value if isinstance(value, list) else [value]) for key, value in content.items()]
+            said += [_said(path, "sidecar", named), Statement(array=str(content.get("array", "")))]
+    return first_said(*said, Statement())
+
+
+def _said(path: str, where: str, named: Iterable[Named]) -> Statement:
+    said: dict[str, Any] = {}
+    for _, name, values in named:
+        item = KNOWN_NAMES.get(plain_name(name))
+        # Numbers called `leads` count them, or are their samples.
+        if item is None or not values or (item == "leads" and not any(isinstance(each, str) for each in values)):
             continue
-        content = _read_json_object(path, name)
-        here: dict[str, Any] = {}
-        for key, value in content.items():
-            item = SAYS.get(plain_name(key))
-            if item is not None and not (item == "leads" and isinstance(value, int)):  # a count of them
-                values = value if isinstance(value, list) else [value]
-                _add(path, here, plain_name(key), "sidecar", values if isinstance(value, SIDECAR_TYPES[item]) else [])
-        said = here | said
+        found = meant(path, item, where, values)
+        if not _agree(said.setdefault(item, found), found):
+            raise RecordingError(path, CODES[item], f"Expected one {item} in the {where}. Received two that differ.")
     return Statement(**said)
+
+
+def _agree(said: tuple, other: tuple) -> bool:
+    """Whether two sources say one thing: leads in any spelling, one value for all leads or that value for each."""
+    length = max(len(said), len(other))
+    if {len(said), len(other)} - {1, length}:
+        return False
+    said, other = said * (length // len(said)), other * (length // len(other))
+    if isinstance(said[0], float):
+        return all(math.isclose(one, two, rel_tol=1e-6) for one, two in zip(said, other, strict=True))
+    spelled = [[lead or name for name, lead in zip(names, lead_names(names), strict=True)] for names in (said, other)]
+    return spelled[0] == spelled[1]
+
+
+def _shown(values: tuple) -> str:
+    return f"{values[0]:g}" if isinstance(values[0], float) else str(values[0])
 
 
 def _read_json_object(path: str, name: str) -> dict[str, object]:
