@@ -33,10 +33,6 @@ _POLL_S = 0.2
 _VARIABLES = {
     # One process a core is enough: NumPy's matrix products would start as many threads in each.
     **{f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")},
-    # Recording after recording takes and frees the same few megabytes. The C library gives them back to the system each
-    # time unless it is told to keep some: four hundred page faults a recording, a quarter of its time.
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     **isolation.ENVIRONMENT,
 }
 _DIED = (

@@ -42,7 +42,8 @@ def work_on(
         return
     processes = cohort.workers or (len(os.sched_getaffinity(0)) if total - done >= _WORTH_A_POOL else 1)
     with progress_bar("prepare", total, done) as bar:
-        if processes == 1:
+        # A few are read apart from this process, which costs more a recording than a pool and starts sooner.
+        if processes == 1 and total - done < _WORTH_A_POOL:
             for task in tasks:
                 step(task, bar.update)
         else:

@@ -34,6 +34,7 @@ import os, sys
 from itertools import count
 from keras_ecg_mae.config import Cohort, Quality
 from keras_ecg_mae.dataset import prepare
+from keras_ecg_mae.recordings import isolation
 
 recordings, labels, secret, folder = sys.argv[1:]
 rename, KILLED = os.replace, 9
@@ -53,6 +54,7 @@ def run(output, place, after):
     if process:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     os.replace = count_and_die
+    isolation._State.disposable = True  # a process to read in, for each of these, would take a second
     cohort = Cohort(
         recordings=recordings, labels=labels, output=output, patient_key_file=secret, workers=1, records_per_shard=9
     )

@@ -89,8 +89,10 @@ def read_wfdb(source: Source) -> Recording:
     leads = name_leads(source, header, signals)
     if frames is not None:
         check_sums(source, leads, rows, signals)
+    ecg_mv = np.empty((len(rows), rows[0].size))
     with np.errstate(over="ignore"):  # a gain of 1e-300 gives infinity, which conforming refuses
-        ecg_mv = np.stack([millivolts(row, signal) for row, signal in zip(rows, signals, strict=True)])
+        for row_mv, row, signal in zip(ecg_mv, rows, signals, strict=True):
+            to_millivolts(row_mv, row, signal)
     return Recording(source.path, leads, rate_hz * signals[0].samples_per_frame, ecg_mv, "wfdb")
 
 
@@ -270,13 +272,15 @@ def check_sums(source: Source, leads: tuple[str, ...], rows: list[np.ndarray], s
             )
 
 
-def millivolts(digital: np.ndarray, signal: WfdbSignal) -> np.ndarray:
-    """Digital samples to physical ones, float64; NaN where a sample is missing, or was before a skew's end."""
-    physical = (digital.astype(np.float64) - signal.baseline) / signal.gain * signal.millivolts_per_unit
+def to_millivolts(row_mv: np.ndarray, digital: np.ndarray, signal: WfdbSignal) -> None:
+    """Fills `row_mv` `(samples,)` float64 from digital samples; NaN where one is missing, or past a skew's end."""
+    row_mv[:] = digital
+    row_mv -= signal.baseline
+    row_mv /= signal.gain
+    row_mv *= signal.millivolts_per_unit
     missing = FORMATS[signal.format][2]
     if missing is not None:
-        physical[digital == missing] = np.nan
+        row_mv[digital == missing] = np.nan
     if signal.skew:
         skew = signal.skew * signal.samples_per_frame
-        physical = np.concatenate([physical[skew:], np.full(skew, np.nan)])
-    return physical
+        row_mv[:] = np.concatenate([row_mv[skew:], np.full(skew, np.nan)])
