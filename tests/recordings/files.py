@@ -5,6 +5,7 @@ A format that is added to `recordings.open.FORMATS` needs a function here, by it
 
 import base64
 import io
+import struct
 import zlib
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from scipy.io import savemat
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
+from tests.recordings import mfer_writer, scp_writer
 
 RATE_HZ, SAMPLES = 100, 300
 # Whole multiples of 5 uV, which every format can store; the limb leads obey Einthoven and Goldberger.
@@ -96,6 +98,23 @@ def edf() -> Files:
     ]
     content = edfio.Edf(signals, data_record_duration=1).to_bytes()
     return {"ecg.edf": content[:8] + PLANTED.encode().ljust(80) + content[88:]}
+
+
+def scp(samples: int = SAMPLES) -> Files:
+    bodies = scp_writer.bodies(ECG_UV // 5, spec.LEADS, nanovolts=5000, interval_us=10_000)
+    counted = bodies[3].replace(struct.pack("<II", 1, SAMPLES), struct.pack("<II", 1, samples))
+    name = scp_writer.NAME + PLANTED.encode()
+    patient = b"\0" + struct.pack("<H", len(name)) + name + b"\xff\0\0"
+    return {"ecg.scp": scp_writer.record(bodies | {1: patient, 3: counted})}
+
+
+def mfer(samples: int = SAMPLES) -> Files:
+    patient = mfer_writer.tlv(0x81, PLANTED.encode())
+    content = mfer_writer.mfer(
+        ECG_UV, spec.LEADS, interval=(1, -3, 10), sensitivity=(0, -6, 1), sequences=False, further=patient
+    )
+    block = mfer_writer.tlv(0x04, SAMPLES.to_bytes(4, "little"))
+    return {"ecg.mwf": content.replace(block, mfer_writer.tlv(0x04, samples.to_bytes(4, "little")))}
 
 
 def _lead_data(lead: str, row: np.ndarray) -> str:
@@ -191,8 +210,8 @@ def csv() -> Files:
 FILES: dict[str, Callable[[], Files]] = {
     make.__name__: make
     for make in (
-        *(wfdb, dicom, edf, muse_xml, cardiosoft_xml, hl7_aecg, philips_xml),
-        *(matlab, hdf5, npy, npz, csv),
+        *(wfdb, dicom, edf, scp, muse_xml, cardiosoft_xml, hl7_aecg, philips_xml),
+        *(matlab, hdf5, npy, npz, mfer, csv),
     )
 }
 
@@ -239,6 +258,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     ),
     "edf huge length": lambda: _first(edf())[:236] + b"99999999" + _first(edf())[244:],
     "edf huge records": lambda: _first(edf())[: 256 + 12 * 216] + b"99999999" * 12 + _first(edf())[256 + 12 * 224 :],
+    "scp huge length": lambda: _first(scp(4_000_000_000)),
+    "mfer huge length": lambda: _first(mfer(4_000_000_000)),
     "npy huge length": lambda: (
         b"\x93NUMPY\x01\x00v\x00"
         + b"{'descr': '<i2', 'fortran_order': False, 'shape': (12, 900000000000), }".ljust(117)
