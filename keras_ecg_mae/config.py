@@ -295,7 +295,7 @@ class Model(Section):
     )
     size: Size = setting("large", "Encoder: tiny and small for two cores, large (ViT-Large) is the paper's.")
     normalization: Normalization = setting(
-        "record", "Zero mean and unit deviation over all twelve leads (record), each lead on its own (lead), or none."
+        "lead", "Zero mean and unit deviation of each lead on its own (lead), over all twelve leads (record), or none."
     )
     mask_ratio: float = setting(0.75, "Share of the 240 patches hidden from the encoder in pretraining.")
     normalize_target: bool = setting(False, "Reconstruct each patch normalised by its own mean and deviation.")

@@ -100,13 +100,13 @@ def test_what_decides_nothing_in_a_stage_refuses_nothing(
     ("stage", "section", "name", "value"),
     [
         ("pretrain", "model", "size", "small"),
-        ("pretrain", "model", "normalization", "lead"),
+        ("pretrain", "model", "normalization", "record"),
         ("pretrain", "model", "mask_ratio", 0.5),
         ("pretrain", "model", "normalize_target", True),
         ("pretrain", "pretraining", "epochs", 7),
         ("pretrain", "training", "seed", 7),
         ("finetune", "model", "size", "small"),
-        ("finetune", "model", "normalization", "lead"),
+        ("finetune", "model", "normalization", "record"),
         ("finetune", "model", "pooling", "class_token"),
         ("finetune", "finetuning", "patience", 7),
     ],
@@ -125,8 +125,8 @@ def test_a_vits_settings_decide_nothing_in_a_cnn(tiny_config: Config, simulated:
     config = replace(config, finetuning=finetuning, model=replace(config.model, architecture="cnn"))
     run_stage("finetune", config, simulated)
     run_stage("finetune", changed(config, "model", size="large", pooling="class_token", mask_ratio=0.5), simulated)
-    with pytest.raises(RunError, match="normalization: 'record' then, 'lead' now"):
-        run_stage("finetune", changed(config, "model", normalization="lead"), simulated)
+    with pytest.raises(RunError, match="normalization: 'lead' then, 'record' now"):
+        run_stage("finetune", changed(config, "model", normalization="record"), simulated)
     with pytest.raises(RunError, match="architecture: 'cnn' then, 'vit' now"):
         run_stage("finetune", changed(config, "model", architecture="vit"), simulated)
 

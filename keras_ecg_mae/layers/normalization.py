@@ -13,9 +13,9 @@ SMALLEST_DEVIATION_MV = 1e-3
 class RecordNormalization(keras.layers.Layer):
     """Shifts and scales each recording to zero mean and unit deviation.
 
-    The paper does not say how it normalises. `record`, the default, takes one mean and deviation over all twelve
-    leads, so that the leads' amplitudes keep their relation (R progression, voltage criteria); `lead` takes one a
-    lead; `none` leaves millivolts.
+    The paper does not say how it normalises. `lead`, the default, takes one mean and deviation a lead;
+    `record` one over all twelve leads, so that the leads' amplitudes keep their relation (R progression, voltage
+    criteria); `none` leaves millivolts.
 
     Args:
         mode: `"record"`, `"lead"` or `"none"`.
@@ -25,7 +25,7 @@ class RecordNormalization(keras.layers.Layer):
 
     AXES: ClassVar = {"record": (1, 2), "lead": (2,)}
 
-    def __init__(self, mode: str = "record", **kwargs: Any):
+    def __init__(self, mode: str = "lead", **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})
         if mode not in (*self.AXES, "none"):
             raise ValueError(f"Expected mode to be record, lead or none. Received {mode!r}.")

@@ -35,7 +35,7 @@ class MaskedAutoencoder(keras.Model):
         self,
         encoder: Encoder,
         decoder: Decoder,
-        normalization: str = "record",
+        normalization: str = "lead",
         mask_ratio: float = 0.75,
         normalize_target: bool = False,
         **kwargs: Any,

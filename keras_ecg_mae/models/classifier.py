@@ -32,7 +32,7 @@ class Classifier(keras.Model):
     def __init__(
         self,
         encoder: Encoder,
-        normalization: str = "record",
+        normalization: str = "lead",
         pooling: str = "mean",
         head_deviation: float = 0.01,
         **kwargs: Any,

@@ -200,7 +200,7 @@ class CnnClassifier(keras.Model):
     """
 
     def __init__(
-        self, layout: CnnLayout | None = None, normalization: str = "record", dtype: Any = None, **kwargs: Any
+        self, layout: CnnLayout | None = None, normalization: str = "lead", dtype: Any = None, **kwargs: Any
     ):
         super().__init__(dtype="float32", **kwargs)
         layout = layout or CnnLayout()

@@ -21,7 +21,7 @@ from keras_ecg_mae.training_data import TrainingData, expect_training_data
 
 
 def fresh_autoencoder() -> MaskedAutoencoder:
-    return build_autoencoder(ARCHITECTURES["tiny"], normalization="record", mask_ratio=0.75, normalize_target=False)
+    return build_autoencoder(ARCHITECTURES["tiny"], normalization="lead", mask_ratio=0.75, normalize_target=False)
 
 
 @pytest.fixture(scope="module")
