@@ -128,17 +128,16 @@ def choose_array(
         found = [array for array in found if array.leads or len(stated[array]) in array.shape[-2:]] or found
     if len(found) == 1:
         return found[0]
-    shapes = ", ".join(str(array.shape) for array in found[:12])
-    raise source.refusal(
-        "unknown_format",
-        "Expected one array of numbers with an axis of leads and one of samples, or arrays that are named after their "
-        "leads. Received "
-        + (
-            f"{len(found)}, of shapes {shapes}: give the name of one as array in a sidecar beside the file (NAME.json)."
-            if found
-            else "none."
-        ),
-    )
+    if not found:
+        named = " called as the sidecar says" if beside.array else ""
+        raise source.refusal(
+            "unknown_format",
+            f"Expected an array of numbers{named} with an axis of leads and one of samples, or arrays that are named "
+            "after their leads. Received none.",
+        )
+    said = what_is_said(source.path, source.file, Statement(), source.signal)
+    what = f"which of {len(found)} arrays it is, of shapes {', '.join(str(array.shape) for array in found[:12])}"
+    raise unsaid(source.path, source.file, said, ["array"], what=what)
 
 
 def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArray]:

@@ -263,6 +263,8 @@ def test_which_array(tmp_path: Path) -> None:
     error = refusal(path, SAID)
     assert error.code == "unknown_format"
     assert "(12, 50), (12, 50)" in error.detail
+    assert isinstance(error, UnsaidError)
+    assert "array" in error.sidecar
     (tmp_path / "ecg.json").write_text('{"array": "that"}')
     np.testing.assert_array_equal(read_mv(path), 2 * ECG_MV)
 
