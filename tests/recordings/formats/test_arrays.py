@@ -272,7 +272,7 @@ def test_which_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["{}", "lead_{}", "strip_{}", "MDC_ECG_LEAD_{}", "ecg {} raw"])
 def test_an_array_a_lead(tmp_path: Path, name: str) -> None:
     """Named after it, in any order, beside averaged beats and other things."""
-    others = {"age": 70, "fs": 500, "unit": "mV", "I_median": np.ones(9), "V1_median": np.ones(9)}
+    others = {"age": 70, "fs": 500, "unit": "mV"} | a_member_a_lead("{}_median", ECG_MV[:, :9])
     members = dict(reversed(a_member_a_lead(name).items())) | others
     recording = open_recording(npz(tmp_path, **members))
     assert (recording.leads, recording.sampling_rate_hz) == (spec.LEADS, 500)
