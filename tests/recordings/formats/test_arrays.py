@@ -309,6 +309,7 @@ def test_arrays_of_leads_that_are_not_one_recording(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mv(npz(tmp_path, **eight)), ECG_MV[[0, 1, *range(6, 12)]])
     assert refusal(npz(tmp_path, I=ECG_MV[0], II=ECG_MV[1]), SAID).code == "unknown_format"
     assert refusal(npz(tmp_path, **leads | {"V6": ECG_MV[0, :-1]}), SAID).code == "malformed"
+    assert refusal(npz(tmp_path, **leads | {"v6": ECG_MV[0]}), SAID).code == "leads"
     # Two of them, or an array of all leads beside: the sidecar says which.
     path = npz(tmp_path, **a_member_a_lead("visit 1 {}"), **a_member_a_lead("visit 2 {}", 2 * ECG_MV))
     assert refusal(path, SAID).code == "unknown_format"
