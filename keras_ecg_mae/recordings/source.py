@@ -8,7 +8,7 @@ from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.xml import root_name
 
-# A table of text with a row a lead needs this much to be known: two rows of 5000 samples.
+# A table of text without names needs this much to be known: two rows of 5000 samples.
 HEAD_BYTES = 1 << 18
 
 

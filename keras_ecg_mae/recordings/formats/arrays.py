@@ -128,17 +128,16 @@ def choose_array(
         found = [array for array in found if array.leads or len(stated[array]) in array.shape[-2:]] or found
     if len(found) == 1:
         return found[0]
-    shapes = ", ".join(str(array.shape) for array in found[:12])
-    raise source.refusal(
-        "unknown_format",
-        "Expected one array of numbers with an axis of leads and one of samples, or arrays that are named after their "
-        "leads. Received "
-        + (
-            f"{len(found)}, of shapes {shapes}: give the name of one as array in a sidecar beside the file (NAME.json)."
-            if found
-            else "none."
-        ),
-    )
+    if not found:
+        named = " called as the sidecar says" if beside.array else ""
+        raise source.refusal(
+            "unknown_format",
+            f"Expected an array of numbers{named} with an axis of leads and one of samples, or arrays that are named "
+            "after their leads. Received none.",
+        )
+    said = what_is_said(source.path, source.file, Statement(), source.signal)
+    what = f"which of {len(found)} arrays it is, of shapes {', '.join(str(array.shape) for array in found[:12])}"
+    raise unsaid(source.path, source.file, said, ["array"], what=what)
 
 
 def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArray]:
@@ -146,19 +145,22 @@ def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArr
 
     With an axis of records, which each lead has first, it is `(records, leads, samples)`.
     """
-    sets: dict[str, dict[str, StoredArray]] = {}
+    sets: dict[str, list[tuple[str, StoredArray]]] = {}
     for array in numbers:
         words = [word for word in WORD.finditer(array.name) if lead_name(word[0])]
         if len(array.shape) in (1, 2) and words and not AVERAGED_BEAT.search(array.name):
             start, end = words[-1].span()
-            lead, name = lead_name(array.name[start:end]), f"{array.name[:start]}*{array.name[end:]}"
-            sets.setdefault(name, {})[str(lead)] = array
+            name = f"{array.name[:start]}*{array.name[end:]}"
+            sets.setdefault(name, []).append((str(lead_name(array.name[start:end])), array))
     found = []
-    for name, by_lead in sets.items():
+    for name, named in sets.items():
+        by_lead = dict(named)
         leads = tuple(lead for lead in spec.LEADS if lead in by_lead)
         if len(leads) < FEWEST_LEADS:
             continue
         each = [by_lead[lead] for lead in leads]
+        if len(named) > len(by_lead):  # I and i
+            raise RecordingError(path, "leads", "Expected one array of each lead. Received two of one.")
         if len({array.shape for array in each}) > 1:
             raise RecordingError(path, "malformed", "Expected as many samples of each lead. Received others.")
 

@@ -302,14 +302,16 @@ def numbers(source: Source, cells: "pd.DataFrame", place: int) -> np.ndarray:
 
 def rate_of_columns(source: Source, columns: Sequence[Column], cells: "pd.DataFrame") -> tuple[float, ...]:
     """The sampling rate that a column of times tells, if there is one that tells it."""
+    import pandas as pd
+
     for place, column in enumerate(columns):
         if column.kind != "time":
             continue
         unit = column.unit.lower()
-        times = numbers(source, cells, place)
         seconds_per_unit = 1.0 if ":" in unit else SECONDS_PER.get(unit)
-        if unit and seconds_per_unit is None:
-            raise source.refusal("sampling_rate", "Expected times in h, min, s, ms or us. Received another unit.")
+        if pd.to_numeric(cells.iloc[:, place], errors="coerce").isna().all() or (unit and seconds_per_unit is None):
+            continue  # written or counted otherwise: the sidecar or the settings may tell the rate
+        times = numbers(source, cells, place)
         if seconds_per_unit is None:
             seconds_per_unit = 1.0
             if not SHORTEST_STEP_S <= np.median(np.diff(times)) <= LONGEST_STEP_S:

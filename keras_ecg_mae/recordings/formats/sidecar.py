@@ -21,7 +21,7 @@ from keras_ecg_mae.recordings.source import Source, is_file
 # More is no sidecar.
 LARGEST_SIDECAR_BYTES = 1 << 20
 FLAGS = {"sampling_rate_hz": "--signal_sampling_rate_hz", "unit": "--signal_unit", "leads": "--signal_leads"}
-WORDS = {"sampling_rate_hz": "its sampling rate", "unit": "its unit", "leads": "its leads"}
+WORDS = {"sampling_rate_hz": "sampling rate", "unit": "unit", "leads": "leads"}
 
 # A name in a file: the group, structure or array that has it (empty: the file), the name, and its values in one row.
 Named = tuple[str, str, Sequence[object]]
@@ -139,22 +139,30 @@ def unsaid(
         "unit": "mV, uV or V",
         "leads": [f"name of lead {number}" for number in range(1, leads + 1)],
         "gain_per_mv": "units a millivolt, 1000 where they are microvolts",
+        "baseline": "the value of 0 mV",
+        "array": "the name of the array of samples",
     }
-    sidecar = {
-        item: to_say[item] if item in missing else values[0] if len(values) == 1 and item != "leads" else list(values)
+    known: dict[str, object] = {
+        item: values[0] if len(values) == 1 and item != "leads" else list(values)
         for item in CODES
-        if (values := getattr(said, item)) or item in missing
+        if (values := getattr(said, item))
     }
+    known |= {"array": said.array} if said.array else {}
+    sidecar = {item: to_say[item] if item in missing else known[item] for item in to_say if item in {*missing, *known}}
     flags = [FLAGS[item] for item in missing if item in FLAGS]
     return UnsaidError(
         path,
-        CODES[missing[0]],
-        f"The file does not say {what or ' and '.join(WORDS[item] for item in missing)}. Give {', '.join(missing)} in "
-        f"a sidecar beside it (NAME.json, or signal.json for all files of the folder)"
+        CODES.get(missing[0], "unknown_format"),
+        f"The file does not say {what or 'its ' + _listed([WORDS[item] for item in missing])}. "
+        f"Give {_listed(missing)} in a sidecar beside it (NAME.json, or signal.json for all files of the folder)"
         f"{', or by ' + ', '.join(flags) if flags else ''}.",
         sidecar_files(file)[0],
         sidecar,
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def said_by_names(path: str, named: Iterable[Named]) -> Statement:

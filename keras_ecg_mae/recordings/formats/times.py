@@ -10,6 +10,7 @@ SECONDS_PER = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("ms", "msec", "msecs", "millisecond", "milliseconds"), 1e-3),
     **dict.fromkeys(("us", "\N{MICRO SIGN}s", "\N{GREEK SMALL LETTER MU}s"), 1e-6),
+    "ns": 1e-9,
 }
 # 0:00:00.002, 2024-05-01T12:00:00.002Z, PhysioNet's [10:00:00.000 01/10/1990], and 00:00.002 of the minute, which
 # without a fraction may be hours.

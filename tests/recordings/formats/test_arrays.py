@@ -263,6 +263,8 @@ def test_which_array(tmp_path: Path) -> None:
     error = refusal(path, SAID)
     assert error.code == "unknown_format"
     assert "(12, 50), (12, 50)" in error.detail
+    assert isinstance(error, UnsaidError)
+    assert "array" in error.sidecar
     (tmp_path / "ecg.json").write_text('{"array": "that"}')
     np.testing.assert_array_equal(read_mv(path), 2 * ECG_MV)
 
@@ -270,7 +272,7 @@ def test_which_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["{}", "lead_{}", "strip_{}", "MDC_ECG_LEAD_{}", "ecg {} raw"])
 def test_an_array_a_lead(tmp_path: Path, name: str) -> None:
     """Named after it, in any order, beside averaged beats and other things."""
-    others = {"age": 70, "fs": 500, "unit": "mV", "I_median": np.ones(9), "V1_median": np.ones(9)}
+    others = {"age": 70, "fs": 500, "unit": "mV"} | a_member_a_lead("{}_median", ECG_MV[:, :9])
     members = dict(reversed(a_member_a_lead(name).items())) | others
     recording = open_recording(npz(tmp_path, **members))
     assert (recording.leads, recording.sampling_rate_hz) == (spec.LEADS, 500)
@@ -307,6 +309,7 @@ def test_arrays_of_leads_that_are_not_one_recording(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mv(npz(tmp_path, **eight)), ECG_MV[[0, 1, *range(6, 12)]])
     assert refusal(npz(tmp_path, I=ECG_MV[0], II=ECG_MV[1]), SAID).code == "unknown_format"
     assert refusal(npz(tmp_path, **leads | {"V6": ECG_MV[0, :-1]}), SAID).code == "malformed"
+    assert refusal(npz(tmp_path, **leads | {"v6": ECG_MV[0]}), SAID).code == "leads"
     # Two of them, or an array of all leads beside: the sidecar says which.
     path = npz(tmp_path, **a_member_a_lead("visit 1 {}"), **a_member_a_lead("visit 2 {}", 2 * ECG_MV))
     assert refusal(path, SAID).code == "unknown_format"

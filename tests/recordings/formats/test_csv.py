@@ -245,6 +245,12 @@ def test_times_that_tell_no_rate(tmp_path: Path) -> None:
     for times in (irregular, np.zeros(50), irregular[::-1], np.where(np.arange(50) == 7, np.nan, np.arange(50) / 500)):
         assert refusal(csv_file(tmp_path, text_of(times=("time (s)", times))), SAID).code == "sampling_rate"
     assert refusal(csv_file(tmp_path, text_of(times=("time (h)", irregular))), SAID).code == "sampling_rate"
+    # Written or counted in a way that is not understood.
+    lines = text_of().splitlines()
+    clock = [f"10:00:00 PM,{line.split(',', 1)[1]}" for line in lines[1:]]
+    assert open_recording(csv_file(tmp_path, "\n".join([lines[0], *clock])), SAID).sampling_rate_hz == 500
+    path = csv_file(tmp_path, text_of(times=("time (ticks)", irregular)))
+    assert open_recording(path, SAID).sampling_rate_hz == 500
     # Milliseconds or a count of samples: nobody says, so the settings may.
     path = csv_file(tmp_path, text_of(times=("t", np.arange(50) * 1.0)))
     assert refusal(path, MILLIVOLTS).code == "sampling_rate"

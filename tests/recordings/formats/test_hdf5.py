@@ -171,7 +171,7 @@ def test_a_dataset_a_lead(tmp_path: Path, name: str) -> None:
         for lead, row in zip(spec.LEADS, ECG_MV, strict=True):
             file[name.format(lead)] = row[:, None]
             file[name.format(lead)].attrs.update({"unit": "mV", "fs": 500})
-        file["ukb_ecg_rest/median_I/instance_0"] = np.ones(9)
+            file[f"ukb_ecg_rest/median_{lead}/instance_0"] = row[:9]
         file["heart rate"] = np.ones(50)
     recording = open_recording(path)
     assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
