@@ -1,7 +1,6 @@
 """The rule for bare arrays, by way of NPY files, which say nothing of themselves, and NPZ files, which say all."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import pytest
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import open_recording
 from keras_ecg_mae.recordings.formats.array_signal import without_padding
+from tests.recordings.conftest import refusal
 
 ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
 SAID = Signal(sampling_rate_hz=500, unit="mV", leads=spec.LEADS)
@@ -31,13 +30,6 @@ def npz(folder: Path, **members: Any) -> Path:
     path = folder / "ecg.npz"
     np.savez(path, **members)
     return path
-
-
-def refusal(path: Path | str, signal: Signal = Signal()) -> RecordingError:  # noqa: B008  # frozen
-    with pytest.raises(RecordingError) as caught:
-        open_recording(path, signal)
-    assert re.search(r"Expected .* Received .*\.$", caught.value.detail)
-    return caught.value
 
 
 @pytest.mark.parametrize("name", ["ecg.json", "ecg.npy.json", "signal.json"])

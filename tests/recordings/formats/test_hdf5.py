@@ -14,23 +14,17 @@ from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import conform, open_recording
 from keras_ecg_mae.recordings.formats.hdf5 import is_hdf5
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal
 
 ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
 SAID = Signal(sampling_rate_hz=400, unit="mV", leads=spec.LEADS)
 TOLD = {"sampling_rate": 500.0, "unit": "mV", "leads": list(spec.LEADS)}
 
 
-def written(path: Path, ecg: Any = ECG_MV, name: str = "ecg", attributes: Any = None, **options: Any) -> Path:
+def saved(path: Path, ecg: Any = ECG_MV, name: str = "ecg", attributes: Any = None, **options: Any) -> Path:
     with h5py.File(path, "w") as file:
         file.create_dataset(name, data=ecg, **options).attrs.update(attributes or {})
     return path
-
-
-def refusal(path: Path | str, signal: Signal = SAID) -> RecordingError:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(path, signal)
-    assert str(caught.value).startswith(str(path))
-    return caught.value
 
 
 @pytest.fixture
@@ -84,20 +78,20 @@ def test_one_of_many_must_be_named(code15: tuple[Path, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("name", ["record_id", "ids", "id"])
 def test_ids_of_other_names_and_texts(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path / "many.h5", np.stack([ECG_MV, 2 * ECG_MV]))
+    path = saved(tmp_path / "many.h5", np.stack([ECG_MV, 2 * ECG_MV]))
     with h5py.File(path, "a") as file:
         file[name] = ["first", "d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}"]
     np.testing.assert_array_equal(
         open_recording(f"{path}#d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}", SAID).ecg_mv,
         2 * ECG_MV,
     )
-    assert refusal(f"{path}#second").code == "missing"
+    assert refusal(f"{path}#second", SAID).code == "missing"
 
 
 def test_ids_are_read_anew_from_a_file_that_changed(tmp_path: Path) -> None:
     path = tmp_path / "many.h5"
     for ids in ([1, 2], [2, 1]):
-        written(path, np.stack([ECG_MV, 2 * ECG_MV]))
+        saved(path, np.stack([ECG_MV, 2 * ECG_MV]))
         with h5py.File(path, "a") as file:
             file["exam_id"] = ids
         np.testing.assert_array_equal(open_recording(f"{path}#1", SAID).ecg_mv, ECG_MV * (ids.index(1) + 1))
@@ -116,19 +110,19 @@ def test_only_the_record_that_is_asked_for_is_read(tmp_path: Path) -> None:
     began = time.perf_counter()
     assert (open_recording(f"{path}#17000", SAID).ecg_mv == 0.5).all()
     assert time.perf_counter() - began < 5
-    assert refusal(f"{path}#16999").code == "malformed"
+    assert refusal(f"{path}#16999", SAID).code == "malformed"
 
 
 @pytest.mark.parametrize("name", ["ecg", "anything", "rest/lead data/signal"])
 def test_a_file_a_record(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path / "ecg.h5", ECG_MV.T, name, TOLD, compression="gzip", shuffle=True, fletcher32=True)
+    path = saved(tmp_path / "ecg.h5", ECG_MV.T, name, TOLD, compression="gzip", shuffle=True, fletcher32=True)
     recording = open_recording(path)
     assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
 def test_what_is_said_in_groups_and_datasets(tmp_path: Path) -> None:
-    path = written(tmp_path / "ecg.h5", (ECG_MV * 1000).round().astype("i2"), "ecg/signal")
+    path = saved(tmp_path / "ecg.h5", (ECG_MV * 1000).round().astype("i2"), "ecg/signal")
     with h5py.File(path, "a") as file:
         file.attrs["Sampling Rate"] = np.int32(500)
         file["ecg"].attrs["lead_names"] = ",".join(spec.LEADS)
@@ -143,10 +137,10 @@ def test_what_is_said_in_groups_and_datasets(tmp_path: Path) -> None:
 
 def test_a_value_that_nobody_can_mean(tmp_path: Path) -> None:
     for value in ([1.0, 2.0], np.zeros(10_000), "fast", -1, np.nan):
-        path = written(tmp_path / "ecg.h5", ECG_MV)
+        path = saved(tmp_path / "ecg.h5", ECG_MV)
         with h5py.File(path, "a") as file:
             file["fs"] = value
-        assert refusal(path).code == "sampling_rate"
+        assert refusal(path, SAID).code == "sampling_rate"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -188,11 +182,11 @@ def test_round_trip(
 
 
 def test_links_that_leave_the_file(tmp_path: Path) -> None:
-    written(tmp_path / "other.h5")
+    saved(tmp_path / "other.h5")
     path = tmp_path / "ecg.h5"
     with h5py.File(path, "w") as file:
         file["ecg"] = h5py.ExternalLink("other.h5", "/ecg")
-    assert refusal(path).code == "unsafe"
+    assert refusal(path, SAID).code == "unsafe"
     with h5py.File(path, "w") as file:
         file["ecg"] = h5py.SoftLink("/elsewhere")
         file["linked"] = ECG_MV
@@ -204,12 +198,12 @@ def test_samples_that_lie_in_another_file(tmp_path: Path) -> None:
     path = tmp_path / "ecg.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("ecg", (12, 50), "f8", external=[(str(tmp_path / "samples"), 0, h5py.h5f.UNLIMITED)])
-    assert refusal(path).code == "unsafe"
+    assert refusal(path, SAID).code == "unsafe"
     layout = h5py.VirtualLayout((12, 50), "f8")
-    layout[:] = h5py.VirtualSource(written(tmp_path / "other.h5"), "ecg", (12, 50))
+    layout[:] = h5py.VirtualSource(saved(tmp_path / "other.h5"), "ecg", (12, 50))
     with h5py.File(path, "w") as file:
         file.create_virtual_dataset("ecg", layout)
-    assert refusal(path).code == "unsafe"
+    assert refusal(path, SAID).code == "unsafe"
 
 
 def test_compression_that_needs_a_plugin(tmp_path: Path) -> None:
@@ -219,14 +213,14 @@ def test_compression_that_needs_a_plugin(tmp_path: Path) -> None:
     properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())  # Zstandard
     with h5py.File(path, "w") as file:
         h5py.h5d.create(file.id, b"ecg", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((12, 50)), properties)
-    error = refusal(path)
+    error = refusal(path, SAID)
     assert error.code == "unknown_format"
     assert "32015" in error.detail
 
 
 def test_types_that_are_no_samples(tmp_path: Path) -> None:
     for ecg in (ECG_MV.astype("c16"), np.zeros((12, 50), [("x", "f4")]), np.full((12, 50), b"x"), ECG_MV > 0):
-        assert refusal(written(tmp_path / "ecg.h5", ecg)).code == "unknown_format"
+        assert refusal(saved(tmp_path / "ecg.h5", ecg), SAID).code == "unknown_format"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -18,16 +18,11 @@ from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import open_recording
 from keras_ecg_mae.recordings.formats.matlab import is_matlab
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal
 
 ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
 SAID = Signal(sampling_rate_hz=400, unit="mV", leads=spec.LEADS)
 CELLS = np.array(spec.LEADS, dtype=object)
-
-
-def refusal(path: Path | str, signal: Signal = SAID) -> RecordingError:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(path, signal)
-    return caught.value
 
 
 def saved(folder: Path, **options: Any) -> Path:
@@ -130,7 +125,7 @@ def test_one_record_of_many(tmp_path: Path) -> None:
     for ids in (np.array(["one", "two", "three"]), np.array(["one", "two", "three"], dtype=object)):
         path = saved(tmp_path, ecg=many, record_id=ids)
         np.testing.assert_array_equal(open_recording(f"{path}#two", SAID).ecg_mv, many[1])
-        assert "3 recordings" in refusal(path).detail
+        assert "3 recordings" in refusal(path, SAID).detail
 
 
 def test_version_73(tmp_path: Path) -> None:
@@ -196,7 +191,7 @@ def test_truncated_files(shared: Path, tmp_path: Path) -> None:
 
 def test_arrays_that_are_no_samples(tmp_path: Path) -> None:
     for ecg in (scipy.sparse.csc_matrix(ECG_MV), ECG_MV * 1j, "text", CELLS):
-        assert refusal(saved(tmp_path, ecg=ecg)).code in ("unknown_format", "malformed")
+        assert refusal(saved(tmp_path, ecg=ecg), SAID).code in ("unknown_format", "malformed")
 
 
 def test_what_is_no_matlab_file(tmp_path: Path) -> None:

@@ -19,15 +19,10 @@ from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import open_recording
 from keras_ecg_mae.recordings.formats.numpy import is_npy, is_npz
 from keras_ecg_mae.recordings.source import Source
+from tests.recordings.conftest import refusal
 
 ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
 SAID = Signal(sampling_rate_hz=500, unit="mV", leads=spec.LEADS)
-
-
-def refusal(path: Path | str) -> RecordingError:
-    with pytest.raises(RecordingError) as caught:
-        open_recording(path, SAID)
-    return caught.value
 
 
 def npy_with_header(path: Path, header: str, data: bytes = b"") -> Path:
@@ -146,7 +141,7 @@ def test_one_record_of_an_array_larger_than_memory(tmp_path: Path) -> None:
     ],
 )
 def test_headers_that_declare_something_else(tmp_path: Path, header: str, code: str) -> None:
-    assert refusal(npy_with_header(tmp_path / "ecg.npy", header)).code == code
+    assert refusal(npy_with_header(tmp_path / "ecg.npy", header), SAID).code == code
 
 
 def test_headers_as_others_write_them(tmp_path: Path) -> None:
@@ -165,7 +160,7 @@ def test_arrays_of_objects(tmp_path: Path) -> None:
     np.save(tmp_path / "ecg.npy", objects)
     np.savez(tmp_path / "ecg.npz", ecg=objects)
     for name in ("ecg.npy", "ecg.npz"):
-        error = refusal(tmp_path / name)
+        error = refusal(tmp_path / name, SAID)
         assert error.code == "unsafe"
         assert "Python objects" in error.detail
 
@@ -183,9 +178,9 @@ def test_texts_stored_as_python_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
     # What changes the samples cannot be passed over.
     np.savez(tmp_path / "ecg.npz", ecg=ECG_MV.round(), gain_per_mv=np.array([200], dtype=object))
-    assert refusal(tmp_path / "ecg.npz").code == "unsafe"
+    assert refusal(tmp_path / "ecg.npz", SAID).code == "unsafe"
     np.savez(tmp_path / "ecg.npz", ecg=ECG_MV.round(), gain=np.array([200], dtype=object))
-    assert refusal(tmp_path / "ecg.npz").code == "unsafe"
+    assert refusal(tmp_path / "ecg.npz", SAID).code == "unsafe"
 
 
 def zeros_member(archive: zipfile.ZipFile, name: str, size: int) -> None:
@@ -204,7 +199,7 @@ def test_a_zip_bomb(tmp_path: Path, name: str) -> None:
         zeros_member(archive, name, 19 << 24)
     assert path.stat().st_size < 2 << 20
     began = time.perf_counter()
-    assert refusal(path).code == "unsafe"
+    assert refusal(path, SAID).code == "unsafe"
     assert time.perf_counter() - began < 1
 
 
@@ -218,7 +213,7 @@ def test_a_member_that_hides_its_size(tmp_path: Path) -> None:
         lie = bytearray(content)
         struct.pack_into("<I", lie, entry + 24, size)
         path.write_bytes(lie)
-        assert refusal(path).code in ("unsafe", "malformed", "truncated")
+        assert refusal(path, SAID).code in ("unsafe", "malformed", "truncated")
 
 
 def test_a_directory_of_millions(tmp_path: Path) -> None:
@@ -231,7 +226,7 @@ def test_a_directory_of_millions(tmp_path: Path) -> None:
     end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 65535, 65535, len(directory), len(local), 0)
     path.write_bytes(local + directory + end)
     began = time.perf_counter()
-    assert refusal(path).code == "unsafe"
+    assert refusal(path, SAID).code == "unsafe"
     assert time.perf_counter() - began < 1
 
 
@@ -242,12 +237,12 @@ def test_other_compressions_and_zips(tmp_path: Path) -> None:
     for compression in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
         with zipfile.ZipFile(path, "w", compression) as archive:
             archive.writestr("ecg.npy", buffer.getvalue())
-        assert refusal(path).code == "unknown_format"
+        assert refusal(path, SAID).code == "unknown_format"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("xl/workbook.xml", "")
     assert not is_npz(Source(str(path)))
     assert not is_npy(Source(str(path)))
-    assert refusal(path).code == "unknown_format"
+    assert refusal(path, SAID).code == "unknown_format"
 
 
 def test_damage_in_a_member_is_noticed(tmp_path: Path) -> None:
@@ -256,7 +251,7 @@ def test_damage_in_a_member_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
     path.write_bytes(content)
-    assert refusal(path).code == "malformed"
+    assert refusal(path, SAID).code == "malformed"
 
 
 def test_a_late_record_of_a_compressed_file(tmp_path: Path) -> None:
@@ -273,7 +268,7 @@ def test_a_late_record_of_a_compressed_file(tmp_path: Path) -> None:
         for _ in range(shape[0]):
             member.write(bytes(480_000))
     assert (open_recording(f"{path}#5", SAID).ecg_mv == 0).all()
-    error = refusal(f"{path}#999")
+    error = refusal(f"{path}#999", SAID)
     assert error.code == "too_long"
     assert "HDF5" in error.detail
 
