@@ -1,7 +1,6 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -558,12 +557,3 @@ def test_round_trip(
     recording = open_recording(path, SAID)
     assert recording.sampling_rate_hz == (rate_hz or 500)
     np.testing.assert_array_equal(recording.ecg_mv, ecg / {"mV": 1, "uV": 1e3, "V": 1e-3}[unit])
-
-
-@pytest.mark.parametrize("delimiter", [",", ";"])
-def test_damaged_files(survives: Callable[..., tuple[int, int]], delimiter: str) -> None:
-    content = text_of(delimiter=delimiter, decimal="," if delimiter == ";" else ".").encode()
-    read, refused = survives(lambda path: open_recording(path, MILLIVOLTS), content, "ecg.csv", 1000)
-    assert min(read, refused) > 20
-    survives(lambda path: open_recording(path, SAID), text_of((), ECG_MV, times=None).encode(), "ecg.csv", 200)
-    survives(lambda path: open_recording(path, SAID), text_of((), ECG_MV.T, times=None).encode(), "ecg.csv", 200)
