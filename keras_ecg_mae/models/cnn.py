@@ -199,9 +199,7 @@ class CnnClassifier(keras.Model):
     Call: `(batch, 12, 5000)` mV -> logits `(batch,)` float32.
     """
 
-    def __init__(
-        self, layout: CnnLayout | None = None, normalization: str = "lead", dtype: Any = None, **kwargs: Any
-    ):
+    def __init__(self, layout: CnnLayout | None = None, normalization: str = "lead", dtype: Any = None, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         layout = layout or CnnLayout()
         self.normalization = RecordNormalization(normalization, name="normalization")

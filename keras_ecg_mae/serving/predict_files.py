@@ -22,6 +22,8 @@ from keras_ecg_mae.spec import MILLIVOLTS_PER_UNIT
 NOT_AN_ECG = "Expected what can be an ECG in millivolts. Received what the model refuses (input_ok is false)."
 # Batches that are read while the model computes one.
 _BATCHES_AHEAD = 2
+# Each file that is being read has a process of its own.
+_MOST_READERS = 8
 
 
 class Classifies(Protocol):
@@ -78,7 +80,7 @@ def predict_files(
 
     A file that cannot be used has its reason instead of a probability.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as threads:
         ahead: deque[tuple[str, Future[np.ndarray | RecordingError]]] = deque()
         remaining = iter(paths)
         while True:

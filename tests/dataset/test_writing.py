@@ -205,7 +205,7 @@ def test_the_manifest_tells_what_the_dataset_is(hospital: Hospital, tmp_path: Pa
     assert content["signal"]["sampling_rate_hz"] == 500
     assert content["external_institutions"] == ["east"]
     assert content["settings"]["split_seed"] == 0
-    assert content["versions"]["wfdb"] == metadata.version("wfdb")
+    assert content["versions"]["pydicom"] == metadata.version("pydicom")
     assert len(content["table_sha256"]) == 64
     east = next(count for count in content["counts"] if count["institution"] == "east")
     assert east == {

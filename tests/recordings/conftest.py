@@ -1,10 +1,8 @@
-"""Damaged files for every reader."""
+"""What the tests of every reader share: files, refusals, and damage."""
 
 import copy
 import json
-import resource
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,8 +13,6 @@ from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import Recording, open_recording
 from keras_ecg_mae.recordings.leads_and_units import lead_names
-
-LONGEST_S, MOST_BYTES = 5.0, 1 << 30
 
 
 def mutations(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
@@ -140,55 +136,3 @@ def assert_is_as_expected(recording: Recording, case: Path) -> None:
     assert recording.ecg_mv.shape[1] == expected["samples"]
     ranges_mv = dict(zip(lead_names(recording.leads), np.ptp(recording.ecg_mv, axis=1), strict=True))
     assert ranges_mv == pytest.approx(expected["peak_to_peak_mv"], abs=expected["tolerance_mv"])
-
-
-@pytest.fixture
-def survives(tmp_path: Path) -> Callable[..., tuple[int, int]]:
-    """Reads many damaged versions of a file; fails where one ends in anything but a recording or its refusal.
-
-    Called with a reader's function of a path, the file's content, its name, and how many. Returns how many were read
-    and how many refused.
-    """
-
-    def attempt(
-        read: Callable[[str], Recording], content: bytes, name: str, count: int, seed: int = 0
-    ) -> tuple[int, int]:
-        return read_all(read, mutations(content, count, seed), tmp_path / name)
-
-    return attempt
-
-
-@pytest.fixture
-def survives_elements(tmp_path: Path) -> Callable[..., tuple[int, int]]:
-    """As `survives`, for XML: the document stays well-formed, so that what comes after the parser is tried."""
-
-    def attempt(
-        read: Callable[[str], Recording], content: bytes, name: str, count: int, seed: int = 0
-    ) -> tuple[int, int]:
-        return read_all(read, element_mutations(content, count, seed), tmp_path / name)
-
-    return attempt
-
-
-def read_all(read: Callable[[str], Recording], versions: Iterator[bytes], path: Path) -> tuple[int, int]:
-    """How many damaged versions of a file are read and how many refused; fails where one ends in anything else."""
-    outcomes = [0, 0]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number, damaged in enumerate(versions):
-        path.unlink(missing_ok=True)  # a file that is cut and written anew is flushed to the disk each time
-        path.write_bytes(damaged)
-        began = time.process_time()  # of this process alone: the machine may be busy with others
-        try:
-            recording = read(str(path))
-        except RecordingError:
-            outcomes[1] += 1
-        except BaseException as error:
-            raise AssertionError(f"{path.name}, damaged version {number}: {error!r}") from error
-        else:
-            assert isinstance(recording, Recording)
-            assert recording.ecg_mv.dtype == np.float64
-            outcomes[0] += 1
-        assert time.process_time() - began < LONGEST_S, f"{path.name}, damaged version {number}"
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert grown < MOST_BYTES, f"{path.name}: {grown} bytes more at the peak"
-    return outcomes[0], outcomes[1]

@@ -31,7 +31,7 @@ def sine(frequency_hz: float, rate_hz: float, samples: int, offset_mv: float = 0
     return np.tile(wave + offset_mv, (12, 1))
 
 
-def refusal(recorded: Recording, code: str, **options: object) -> str:
+def refused(recorded: Recording, code: str, **options: object) -> str:
     with pytest.raises(RecordingError) as caught:
         conform(recorded, **options)  # type: ignore[arg-type]  # each test gives valid or deliberately wrong options
     assert caught.value.code == code
@@ -128,11 +128,11 @@ def test_missing_and_doubled_leads() -> None:
     ecg_mv = limb_and_chest_leads()
     chest = spec.LEADS[6:]
     without = tuple(lead for lead in spec.LEADS if lead not in ("V2", "V5"))
-    assert "missing: V2, V5" in refusal(recording(ecg_mv[:10], without), "leads")
-    assert "missing: I, III, aVR, aVL, aVF" in refusal(recording(ecg_mv[:7], ("II", *chest)), "leads")
-    assert "lead aVR twice" in refusal(recording(np.tile(ecg_mv, (2, 1))[:13], (*spec.LEADS, "avr")), "leads")
+    assert "missing: V2, V5" in refused(recording(ecg_mv[:10], without), "leads")
+    assert "missing: I, III, aVR, aVL, aVF" in refused(recording(ecg_mv[:7], ("II", *chest)), "leads")
+    assert "lead aVR twice" in refused(recording(np.tile(ecg_mv, (2, 1))[:13], (*spec.LEADS, "avr")), "leads")
     names = ("Doe", *(f"channel {row}" for row in range(11)))
-    detail = refusal(recording(ecg_mv, names), "leads")
+    detail = refused(recording(ecg_mv, names), "leads")
     assert "Received none of them among 12 signals" in detail
     assert "Doe" not in detail
 
@@ -179,7 +179,7 @@ def test_which_ten_seconds() -> None:
     ecg_mv = limb_and_chest_leads(7001)
     np.testing.assert_array_equal(conform(recording(ecg_mv)), ecg_mv[:, :5000])
     np.testing.assert_array_equal(conform(recording(ecg_mv), long_recordings="middle"), ecg_mv[:, 1000:6000])
-    assert "Received 14.002 s" in refusal(recording(ecg_mv), "too_long", long_recordings="refuse")
+    assert "Received 14.002 s" in refused(recording(ecg_mv), "too_long", long_recordings="refuse")
     with pytest.raises(ValueError, match="first, middle or refuse"):
         conform(recording(ecg_mv), long_recordings="last")
 
@@ -190,22 +190,22 @@ def test_ten_seconds_are_enough_and_not_too_long(rate_hz: int) -> None:
 
 
 def test_too_short() -> None:
-    assert "Received 9.998 s" in refusal(recording(limb_and_chest_leads(4999)), "too_short")
-    assert "Received 7.300 s" in refusal(recording(sine(3, 400, 2920), rate_hz=400), "too_short")
+    assert "Received 9.998 s" in refused(recording(limb_and_chest_leads(4999)), "too_short")
+    assert "Received 7.300 s" in refused(recording(sine(3, 400, 2920), rate_hz=400), "too_short")
 
 
 @pytest.mark.parametrize("rate_hz", [99.9, 10_001, 1e-3, 1e9])
 def test_rates_out_of_range(rate_hz: float) -> None:
-    assert "100 to 10000 Hz" in refusal(recording(limb_and_chest_leads(), rate_hz=rate_hz), "sampling_rate")
+    assert "100 to 10000 Hz" in refused(recording(limb_and_chest_leads(), rate_hz=rate_hz), "sampling_rate")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_finite(value: float) -> None:
     ecg_mv = limb_and_chest_leads(6000)
     ecg_mv[7, 123] = value
-    assert f"Received {value} in lead V2 at sample 123." in refusal(recording(ecg_mv), "not_finite")
+    assert f"Received {value} in lead V2 at sample 123." in refused(recording(ecg_mv), "not_finite")
     ecg_mv[8, 4000:] = value
-    assert "and 1000 more" in refusal(recording(ecg_mv), "not_finite")
+    assert "and 1000 more" in refused(recording(ecg_mv), "not_finite")
 
 
 def test_what_is_not_finite_outside_the_ten_seconds_or_in_other_leads_does_no_harm() -> None:
@@ -220,8 +220,8 @@ def test_what_is_not_finite_outside_the_ten_seconds_or_in_other_leads_does_no_ha
 @pytest.mark.parametrize("peak_mv", [1e3, 1e30, 1e307])
 def test_absurd_amplitudes_are_refused_without_a_warning(rate_hz: int, peak_mv: float) -> None:
     ecg_mv = limb_and_chest_leads() * peak_mv
-    refusal(recording(ecg_mv, rate_hz=rate_hz), "amplitude")
-    refusal(recording(ecg_mv[[0, 1, *range(6, 12)]], ("I", "II", *spec.LEADS[6:]), rate_hz), "amplitude")
+    refused(recording(ecg_mv, rate_hz=rate_hz), "amplitude")
+    refused(recording(ecg_mv[[0, 1, *range(6, 12)]], ("I", "II", *spec.LEADS[6:]), rate_hz), "amplitude")
 
 
 @pytest.mark.parametrize("rate_hz", [500, 257])
@@ -229,7 +229,7 @@ def test_flat_leads(rate_hz: int) -> None:
     ecg_mv = sine(3, rate_hz, 11 * rate_hz)
     ecg_mv[[3, 9]] = -0.7
     recorded = recording(ecg_mv, rate_hz=rate_hz)
-    assert "at most 1 flat leads. Received 2: aVR, V4" in refusal(recorded, "flat_leads", max_flat_leads=1)
+    assert "at most 1 flat leads. Received 2: aVR, V4" in refused(recorded, "flat_leads", max_flat_leads=1)
     assert conform(recorded, max_flat_leads=2).shape == (12, 5000)
 
 

@@ -87,7 +87,7 @@ def what_is_unsaid(source: Source, file: str, what: str, item: str) -> tuple:
         source: the recording.
         file: the file beside which a sidecar may lie.
         what: what the file leaves unsaid, for the message.
-        item: `"unit"` or `"leads"`.
+        item: `"sampling_rate_hz"`, `"unit"` or `"leads"`.
 
     Raises:
         RecordingError: nobody says it.

@@ -124,8 +124,11 @@ def parse_header(source: Source, header: str) -> tuple[float, int | None, tuple[
         raise source.refusal(
             "malformed", f"The header promises {int(match['signals'])} signals and has {len(lines) - 1} signal lines."
         )
-    rate_hz = number(match["rate"])
-    # header(5) lets a reader assume 250 Hz where none is stated; a recording of unknown rate is refused instead.
+    # header(5) lets a reader assume 250 Hz where none is stated; here somebody has to say it.
+    if match["rate"] is None:
+        rate_hz = what_is_unsaid(source, header, "the sampling rate", "sampling_rate_hz")[0]
+    else:
+        rate_hz = number(match["rate"])
     if rate_hz is None or not 0 < rate_hz < math.inf:
         raise source.refusal("sampling_rate", "The header must state a positive sampling rate in Hz.")
     signals = tuple(parse_signal(source, index, line) for index, line in enumerate(lines[1:], start=1))

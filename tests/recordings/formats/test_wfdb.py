@@ -402,3 +402,9 @@ def test_leads_that_the_header_leaves_unsaid(shared: Path, tmp_path: Path) -> No
         assert recording.leads == tuple(spans)
         np.testing.assert_allclose(np.ptp(recording.ecg_mv, axis=1), list(spans.values()), atol=0.006)
     assert refusal(case, Signal(leads=("I", "II"))).code == "leads"
+
+
+def test_a_sampling_rate_that_the_header_leaves_unsaid(tmp_path: Path) -> None:
+    path = write_record(tmp_path, record_line="rec 12")
+    assert refusal(path).code == "sampling_rate"
+    assert open_recording(path, Signal(sampling_rate_hz=400)).sampling_rate_hz == 400
