@@ -40,7 +40,7 @@ Answer = Callable[[np.ndarray], np.ndarray]
 def make_export(precision: str) -> Answer:
     import tensorflow as tf
 
-    from keras_ecg_mae.serving.prediction import ExportedModel
+    from keras_ecg_mae.serving.exported_model import ExportedModel
 
     model = ExportedModel(FOLDER / "saved_models" / precision)
     say_ready(str([device.name for device in tf.config.list_physical_devices()]))

@@ -21,7 +21,7 @@ from absl import logging
 from keras_ecg_mae.config import Prediction
 from keras_ecg_mae.dataset.schema import encode_units, to_units
 from keras_ecg_mae.errors import ConfigError, ServerError
-from keras_ecg_mae.serving.answer import Answer
+from keras_ecg_mae.serving.exported_model import Answer
 from keras_ecg_mae.serving.signatures import DEFAULT, EXAMPLES, INPUT_OK, positive_output, probability_output
 
 _PROBABILITY = probability_output("")

@@ -19,9 +19,9 @@ from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import mark_done, read_done
 from keras_ecg_mae.serving.description import Decision, read_description
 from keras_ecg_mae.serving.export import export_autoencoder, export_classifier
+from keras_ecg_mae.serving.exported_model import ExportedModel
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
 from keras_ecg_mae.serving.origin import ecgs_to_compare, origin_of
-from keras_ecg_mae.serving.prediction import ExportedModel
 from keras_ecg_mae.serving.versions import newest_version, whole_versions
 from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier
 from keras_ecg_mae.stages.settings import FOLDERS

@@ -22,7 +22,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from keras_ecg_mae.config import Prediction
 from keras_ecg_mae.errors import ConfigError, ServerError
 from keras_ecg_mae.serving.client import ServedModel
-from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.exported_model import ExportedModel
 
 Start = Callable[..., Any]  # the fixture `start_server`
 HALF_A_REQUEST_BYTES = 100_000

@@ -20,7 +20,7 @@ from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.serving.description import read_description, weights_sha256
 from keras_ecg_mae.serving.export import export_classifier
-from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.exported_model import ExportedModel
 from keras_ecg_mae.serving.versions import versions
 
 Make = Callable[..., Any]
