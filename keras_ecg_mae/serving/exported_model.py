@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.serving.description import read_description
+from keras_ecg_mae.serving.model_json import read_description
 from keras_ecg_mae.serving.signatures import (
     DEFAULT,
     ENCODE,

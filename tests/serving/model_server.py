@@ -65,7 +65,7 @@ class Servicer(PredictionServiceServicer):
         ):
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
 
-    def Predictor(self, request: Any, context: Any) -> Any:  # noqa: N802  # the servicer's name
+    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802  # the servicer's name
         self._meet(request, context)
         signature = self.model.signature(request.model_spec.signature_name)
         inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}

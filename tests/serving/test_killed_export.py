@@ -20,9 +20,9 @@ from pathlib import Path
 from keras_ecg_mae.dataset import CohortDescription
 from keras_ecg_mae.models.build import Transformer, build_classifier
 from keras_ecg_mae.run_record import Dataset
-from keras_ecg_mae.serving.description import Decision
-from keras_ecg_mae.serving.export import export_classifier
-from keras_ecg_mae.serving.origin import Origin
+from keras_ecg_mae.serving.model_json import Decision
+from keras_ecg_mae.serving.saved_model import export_classifier
+from keras_ecg_mae.serving.model_json import Provenance
 from keras_ecg_mae.training_data import TrainingData
 for line in sys.stdin:
     word, argument = line.split()
@@ -34,8 +34,8 @@ for line in sys.stdin:
         classifier = build_classifier(Transformer(16, 1, 2), normalization="record", pooling="mean")
         decision = Decision("lvsd", 0.4, "chosen before", 0.95, ())
         trained = TrainingData("runs/x", Dataset("d", "5d41", 9), "lvsd", 40.0, "", {})
-        origin = Origin(trained, CohortDescription("lvsd", (), (), ()))
-        export_classifier(classifier, Path(argument), decision=decision, origin=origin)
+        provenance = Provenance(trained, CohortDescription("lvsd", (), (), ()))
+        export_classifier(classifier, Path(argument), decision=decision, provenance=provenance)
         os._exit(0)
 """
 

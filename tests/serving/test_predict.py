@@ -16,7 +16,7 @@ from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError, RunError
 from keras_ecg_mae.run_record import Dataset
 from keras_ecg_mae.serving import predict as module
-from keras_ecg_mae.serving.origin import origin_of
+from keras_ecg_mae.serving.model_json import provenance_of
 from keras_ecg_mae.serving.predict import Predictor, Written
 from keras_ecg_mae.training_data import TrainingData
 
@@ -145,9 +145,9 @@ def test_what_prepare_refused_is_not_predicted(
     settings = {**simulated.settings, "quality_reject": ["einthoven"], "quality_einthoven_mv": einthoven_mv}
     dataset = Dataset(simulated.folder, simulated.digest, simulated.count())
     trained = TrainingData("run", dataset, "lvsd", 40.0, "", {})
-    origin = origin_of(trained, tmp_path, replace(simulated, settings=settings))
+    provenance = provenance_of(trained, tmp_path, replace(simulated, settings=settings))
     version = shutil.copytree(exported, tmp_path / "1")
-    described = json.loads((version / "assets" / "model.json").read_text()) | {"quality": origin.quality}
+    described = json.loads((version / "assets" / "model.json").read_text()) | {"quality": provenance.quality}
     (version / "assets" / "model.json").write_text(json.dumps(described))
     predictions = Predictor(Config(prediction=Prediction(model=str(version))), paths[:2]).predictions()
     for prediction in predictions:  # their limb leads are in no relation to each other
