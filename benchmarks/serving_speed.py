@@ -40,7 +40,7 @@ Answer = Callable[[np.ndarray], np.ndarray]
 def make_export(precision: str) -> Answer:
     import tensorflow as tf
 
-    from keras_ecg_mae.serving.prediction import ExportedModel
+    from keras_ecg_mae.serving.exported_model import ExportedModel
 
     model = ExportedModel(FOLDER / "saved_models" / precision)
     say_ready(str([device.name for device in tf.config.list_physical_devices()]))
@@ -196,9 +196,8 @@ def make_models(size: str) -> None:
     )
     from keras_ecg_mae.models.published_weights import state_dict
     from keras_ecg_mae.run_record import Dataset
-    from keras_ecg_mae.serving.description import Decision
-    from keras_ecg_mae.serving.export import export_classifier
-    from keras_ecg_mae.serving.origin import Origin
+    from keras_ecg_mae.serving.model_json import Decision, Provenance
+    from keras_ecg_mae.serving.saved_model import export_classifier
     from keras_ecg_mae.simulation.device import Device
     from keras_ecg_mae.simulation.ecg import simulate
     from keras_ecg_mae.simulation.patients import draw_patients
@@ -222,13 +221,13 @@ def make_models(size: str) -> None:
     np.save(FOLDER / "ecg.npy", (np.rint(1000 * ecg_mv) / 1000).astype(np.float32))  # microvolts, as in a dataset
     decision = Decision("random", 0.5, "none: the weights are random", 0.95, ())
     trained = TrainingData("none", Dataset("none", "none", 0), "random", None, "", {})
-    origin = Origin(trained, CohortDescription("random", (), (), ()))
+    provenance = Provenance(trained, CohortDescription("random", (), (), ()))
     for precision in PRECISIONS:
         export_classifier(
             in_precision(classifier, precision),
             FOLDER / "saved_models" / precision,
             decision=decision,
-            origin=origin,
+            provenance=provenance,
             batch_sizes=(1,),
         )
 

@@ -25,7 +25,7 @@ from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import LOCAL, Config
 
 if TYPE_CHECKING:
-    from keras_ecg_mae.serving.predicting import Predicting
+    from keras_ecg_mae.serving.predict import Predictor
 
 SHOWN = ("prediction", "signal", "training.dataset", "cohort.runner")
 
@@ -33,7 +33,7 @@ SHOWN = ("prediction", "signal", "training.dataset", "cohort.runner")
 def main(config: Config, files: list[str]) -> int:
     """Predicts every recording, one line each."""
     from keras_ecg_mae.dataset.beam_pipeline import import_beam
-    from keras_ecg_mae.serving.predicting import Predicting
+    from keras_ecg_mae.serving.predict import Predictor
 
     config.prediction.require("model")
     if config.cohort.runner != LOCAL:
@@ -42,29 +42,29 @@ def main(config: Config, files: list[str]) -> int:
 
         predict_in_beam(config, files)
         return 0
-    predicting = Predicting(config, files)
+    predictor = Predictor(config, files)
     if config.prediction.predictions:
-        written = predicting.write(config.prediction.predictions)
+        written = predictor.write(config.prediction.predictions)
         sys.stdout.write(
             f"Predicted {written.now:,} recordings. Of {written.recordings:,} in {config.prediction.predictions}, "
             f"{written.unusable:,} could not be used.\n"
         )
         return int(written.unusable > 0)
     try:
-        return _print(config, predicting)
+        return _print(config, predictor)
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _print(config: Config, predicting: "Predicting") -> int:
-    output, table, failed = predicting.model.output, config.prediction.format == "table", False
+def _print(config: Config, predictor: "Predictor") -> int:
+    output, table, failed = predictor.model.output, config.prediction.format == "table", False
     if table:
         sys.stdout.write(f"{output}  file\n")
-    for prediction in predicting.predictions():
+    for prediction in predictor.predictions():
         failed |= prediction.error is not None
         if not table:
-            sys.stdout.write(json.dumps({**asdict(prediction), "label": predicting.model.label}) + "\n")
+            sys.stdout.write(json.dumps({**asdict(prediction), "label": predictor.model.label}) + "\n")
         elif prediction.probability is None:
             sys.stdout.write(f"{'-':>{len(output)}}  {prediction.path}: {prediction.error}\n")
         else:

@@ -4,10 +4,12 @@ Every worker needs this package, and reaches the recordings, and the export or t
 process that starts the pipeline.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.config import Config
@@ -15,9 +17,7 @@ from keras_ecg_mae.dataset import read_manifest
 from keras_ecg_mae.dataset.beam_pipeline import running_pipeline
 from keras_ecg_mae.dataset.schema import decode
 from keras_ecg_mae.errors import ConfigError
-from keras_ecg_mae.serving.predict_files import predict_batch, predict_files
-from keras_ecg_mae.serving.predicting import load_model
-from keras_ecg_mae.serving.prediction_file import prediction_line
+from keras_ecg_mae.serving.predict import Recording, load_model, predict_recordings
 
 
 def predict_in_beam(config: Config, runner_arguments: Sequence[str]) -> None:
@@ -73,15 +73,17 @@ class _Predict(beam.DoFn):
         self._config = config
 
     def setup(self) -> None:
-        self._model, self._name, self._conforming = load_model(self._config)
+        self._model, self._loader = load_model(self._config)
 
     def process(self, batch: list[Any]) -> Iterator[str]:
+        recordings: Iterable[Recording]
         if self._config.training.dataset:
             features = decode(tf.constant(batch), ["record_id", "ecg"])
-            names = [name.decode() for name in features["record_id"].numpy()]
-            found = predict_batch(self._model, zip(names, features["ecg"].numpy(), strict=True))
+            named = zip(features["record_id"].numpy(), features["ecg"].numpy(), strict=True)
+            recordings = [(name.decode(), partial(np.asarray, ecg_mv)) for name, ecg_mv in named]
         else:
-            size = self._config.prediction.predict_batch_size
-            (found,) = predict_files(self._model, batch, self._conforming, batch_size=size)
-        for prediction in found:
-            yield prediction_line(prediction, self._model.label, self._name)
+            recordings = self._loader.recordings(batch)
+        size = self._config.prediction.predict_batch_size
+        for predictions in predict_recordings(self._model, recordings, batch_size=size):
+            for prediction in predictions:
+                yield prediction.line(self._model)

@@ -8,57 +8,42 @@ import base64
 import json
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import requests
+import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import Prediction
 from keras_ecg_mae.dataset.schema import encode_units, to_units
 from keras_ecg_mae.errors import ConfigError, ServerError
-from keras_ecg_mae.serving.answer import Answer
-from keras_ecg_mae.serving.signatures import DEFAULT, EXAMPLES, INPUT_OK, positive_output, probability_output
+from keras_ecg_mae.serving.exported_model import Answer
+from keras_ecg_mae.serving.signatures import (
+    DEFAULT,
+    ECG_INPUT,
+    EXAMPLES,
+    INPUT_OK,
+    positive_output,
+    probability_output,
+)
 
 _PROBABILITY = probability_output("")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
 _LONGEST_REASON = 300
 # Servers that are starting, restarting or out of room: asked again. Any other status is an answer.
 _RETRIED_HTTP = (429, 502, 503, 504)
+_RETRIED_GRPC = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
+# A batch of 32 takes 7.7 MB, and gRPC takes 4 MB of its own accord.
+_GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+_TOO_LARGE = "larger than max"  # gRPC's words for a message over a size limit: a retry would fail as well
 
 Result = TypeVar("Result")
 
 
-class UnansweredError(Exception):
+class _UnansweredError(Exception):
     """An attempt that another one may put right: what was received, in words."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """What a server says of a model: which version it is, and the names of the default signature's outputs."""
-
-    version: int
-    outputs: tuple[str, ...]
-
-
-class Transport(Protocol):
-    """One way to a server. Its methods raise `UnansweredError`, or `ServerError` where asking again is no use.
-
-    Attributes:
-        way: which it is, and what to give for another, for where nobody answers.
-    """
-
-    way: str
-
-    def served(self, timeout_s: float) -> Served:
-        """The version that the settings' label names; without a label, the newest."""
-
-    def predict(self, version: int, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
-        """The default signature's outputs by name for `(batch, 12, 5000)` float32 mV."""
 
 
 class ServedModel:
@@ -81,28 +66,23 @@ class ServedModel:
     """
 
     def __init__(self, settings: Prediction):
-        self._settings = settings
+        self._settings, self._where = settings, f"{settings.server}, model {settings.model}"
         rest = settings.server.startswith(("http://", "https://"))
-        self._transport = _Rest(settings) if rest else _grpc_transport(settings)
-        served = self._patiently(self._transport.served)
-        self._version, names = served.version, served.outputs
-        self.name = f"{settings.server} {settings.model} version {served.version}"
-        found = [name for name in names if name.endswith(_PROBABILITY)]
-        if len(found) != 1 or INPUT_OK not in names:
+        self._transport = _Rest(settings, self._where) if rest else _Grpc(settings, self._where)
+        self._version, outputs = self._patiently(self._transport.served)
+        self.name = f"{settings.server} {settings.model} version {self._version}"
+        found = [name for name in outputs if name.endswith(_PROBABILITY)]
+        if len(found) != 1 or INPUT_OK not in outputs:
             raise ServerError(
                 f"{self._where}: Expected a classifier of this package, with outputs <label>{_PROBABILITY} and "
-                f"{INPUT_OK}. Received the outputs {', '.join(sorted(names)) or 'none'}."
+                f"{INPUT_OK}. Received the outputs {', '.join(sorted(outputs)) or 'none'}."
             )
         self.output = found[0]
         self.label = self.output.removesuffix(_PROBABILITY)
 
-    @property
-    def _where(self) -> str:
-        return f"{self._settings.server}, model {self._settings.model}"
-
     def classify(self, ecg_mv: np.ndarray) -> Answer:
         """`(batch, 12, 5000)` float32 mV -> an answer a recording. Raises `ServerError`."""
-        outputs = self._patiently(lambda timeout_s: self._transport.predict(self._version, ecg_mv, timeout_s))
+        outputs = self._patiently(lambda: self._transport.predict(self._version, ecg_mv))
         try:
             answer = Answer(
                 probability=np.array(outputs[self.output], np.float32),
@@ -111,124 +91,136 @@ class ServedModel:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise ServerError(f"{self._where}: Expected numbers by output. Received others: {error}.") from error
-        expected = (len(ecg_mv),)
-        if not answer.probability.shape == answer.positive.shape == answer.input_ok.shape == expected:
+        if not answer.probability.shape == answer.positive.shape == answer.input_ok.shape == (len(ecg_mv),):
             raise ServerError(
-                f"{self._where}: Expected {expected[0]} answers. Received the shape {answer.probability.shape}."
+                f"{self._where}: Expected {len(ecg_mv)} answers. Received the shape {answer.probability.shape}."
             )
         return answer
 
-    def _patiently(self, attempt: Callable[[float], Result]) -> Result:
-        pause_s = _FIRST_PAUSE_S
-        for number in range(1, self._settings.server_attempts + 1):
+    def _patiently(self, attempt: Callable[[], Result]) -> Result:
+        pause_s, attempts = _FIRST_PAUSE_S, self._settings.server_attempts
+        for number in range(1, attempts + 1):
             try:
-                return attempt(self._settings.server_timeout_s)
-            except UnansweredError as error:
+                return attempt()
+            except _UnansweredError as error:
                 received = str(error)
-            if number < self._settings.server_attempts:
+            if number < attempts:
                 logging.warning("%s: attempt %d failed (%s); asking again.", self._where, number, received)
                 time.sleep(random.uniform(pause_s / 2, pause_s))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         raise ServerError(
-            f"{self._where}: Expected an answer within {self._settings.server_timeout_s:g} s, in "
-            f"{self._settings.server_attempts} attempts. Received at last: {received}. {self._transport.way}"
+            f"{self._where}: Expected an answer within {self._settings.server_timeout_s:g} s, in {attempts} attempts. "
+            f"Received at last: {received}. {self._transport.way}"
         )
 
 
 class _Rest:
-    """TF Serving's REST interface. Recordings go as tf.Examples: a third of what their samples take in decimals."""
+    """TF Serving's REST interface. Recordings go as tf.Examples: a third of what their samples take in decimals.
 
-    def __init__(self, settings: Prediction):
+    Its methods, and those of `_Grpc`, raise `_UnansweredError`, or `ServerError` where asking again is no use.
+    `way` says which interface was asked, and what to give for the other one, for where nobody answers.
+    """
+
+    def __init__(self, settings: Prediction, where: str):
+        self._where, self._timeout_s, self._session = where, settings.server_timeout_s, requests.Session()
         self._url = f"{settings.server.rstrip('/')}/v1/models/{settings.model}"
         self._label = f"/labels/{settings.server_label}" if settings.server_label else ""
-        self._session = requests.Session()
         scheme, _, address = settings.server.partition("://")
+        other, has = ("http", "no TLS") if scheme == "https" else ("https", "TLS")
         self.way = (
             f"It was asked over {scheme}: give --server={address.partition('/')[0]} where the port is gRPC's, or "
-            + (
-                f"http://{address} where it has no TLS."
-                if scheme == "https"
-                else f"https://{address} where it has TLS."
-            )
+            f"{other}://{address} where it has {has}."
         )
 
-    def served(self, timeout_s: float) -> Served:
-        content = self._ask("GET", f"{self._url}{self._label}/metadata", timeout_s)
+    def served(self) -> tuple[int, Iterable[str]]:
+        """The version that the settings' label names, without a label the newest; the default signature's outputs."""
+        content = self._ask("GET", f"{self._label}/metadata")
         try:
             outputs = content["metadata"]["signature_def"]["signature_def"][DEFAULT]["outputs"]
-            return Served(int(content["model_spec"]["version"]), tuple(outputs))
+            return int(content["model_spec"]["version"]), list(outputs)
         except (KeyError, TypeError, ValueError) as error:
             raise ServerError(
-                f"{self._url}: Expected a version with the signature {DEFAULT}. Received none."
+                f"{self._where}: Expected a version with the signature {DEFAULT}. Received none."
             ) from error
 
-    def predict(self, version: int, ecg_mv: np.ndarray, timeout_s: float) -> dict[str, Any]:
+    def predict(self, version: int, ecg_mv: np.ndarray) -> dict[str, Any]:
+        """The default signature's outputs by name for `(batch, 12, 5000)` float32 mV."""
         examples = [{"b64": base64.b64encode(encode_units(to_units("", one))).decode()} for one in ecg_mv]
         request = {"signature_name": EXAMPLES, "inputs": {"examples": examples}}
-        outputs = self._ask("POST", f"{self._url}/versions/{version}:predict", timeout_s, request).get("outputs")
+        outputs = self._ask("POST", f"/versions/{version}:predict", request).get("outputs")
         if not isinstance(outputs, dict):
-            raise ServerError(f"{self._url}: Expected outputs by name. Received none.")
+            raise ServerError(f"{self._where}: Expected outputs by name. Received none.")
         return outputs
 
-    def _ask(self, method: str, url: str, timeout_s: float, content: Any = None) -> dict[str, Any]:
-        session = self._session
-
-        def answered() -> tuple[int, bytes]:
-            with session.request(method, url, json=content, timeout=timeout_s) as response:
-                return response.status_code, response.content
-
+    def _ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
         try:
-            status, body = _within(timeout_s, answered)
+            response = self._session.request(method, self._url + path, json=content, timeout=self._timeout_s)
         except requests.RequestException as error:  # refused, too slow, or dropped half-way
-            raise UnansweredError(type(error).__name__) from error
-        except TimeoutError as error:
-            self._session = requests.Session()  # the old one is in use until the server is done
-            raise UnansweredError("too slow an answer") from error
+            raise _UnansweredError(type(error).__name__) from error
+        if response.status_code in _RETRIED_HTTP:
+            raise _UnansweredError(f"HTTP status {response.status_code}")
         try:
-            answer = json.loads(body)
+            answer = json.loads(response.content)
         except ValueError as error:
-            if status == requests.codes.ok:
-                raise UnansweredError("an answer that is no JSON") from error
+            if response.ok:
+                raise _UnansweredError("an answer that is no JSON") from error
             answer = None
-        if status in _RETRIED_HTTP:
-            raise UnansweredError(f"HTTP status {status}")
-        if status != requests.codes.ok or not isinstance(answer, dict):
+        if response.status_code != requests.codes.ok or not isinstance(answer, dict):
             reason = str(answer.get("error", "")) if isinstance(answer, dict) else ""
             raise ServerError(
-                f"{url}: Expected an answer. Received HTTP status {status}: {reason[:_LONGEST_REASON] or 'no reason'}."
+                f"{self._where}: Expected an answer. Received HTTP status {response.status_code}: "
+                f"{reason[:_LONGEST_REASON] or 'no reason'}."
             )
         return answer
 
 
-def _within(timeout_s: float, work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises; `TimeoutError` where it takes longer, and it then goes on by itself.
+class _Grpc:
+    """As `_Rest`, for gRPC, by the extra `serving`. The channel is not encrypted, which is TF Serving's default."""
 
-    requests' own timeout is one for each packet: a server that drips would hold a client for ever.
-    """
-    outcomes: SimpleQueue[tuple[Result | None, Exception | None]] = SimpleQueue()
-
-    def work_aside() -> None:
+    def __init__(self, settings: Prediction, where: str):
         try:
-            outcomes.put((work(), None))
-        except Exception as error:  # raised where it is waited for
-            outcomes.put((None, error))
+            import grpc
+            from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+        except ImportError as error:
+            raise ConfigError(
+                f"Expected tensorflow-serving-api for --server={settings.server}: pip install "
+                "'keras-ecg-mae[serving]', or give the server's REST address, http://HOST:PORT. "
+                f"Received: {error}."
+            ) from error
+        self._where, self._settings, self._error = where, settings, grpc.RpcError
+        self._metadata, self._request = get_model_metadata_pb2, predict_pb2.PredictRequest
+        self.way = (
+            f"It was asked over gRPC without TLS: give --server=http://{settings.server} where the port is REST's."
+        )
+        channel = grpc.insecure_channel(settings.server, options=_GRPC_OPTIONS)
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    Thread(target=work_aside, daemon=True).start()
-    try:
-        result, error = outcomes.get(timeout=timeout_s)
-    except Empty as empty:
-        raise TimeoutError from empty
-    if error is not None:
-        raise error
-    return cast(Result, result)
+    def served(self) -> tuple[int, Iterable[str]]:
+        request = self._metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+        if self._settings.server_label:
+            request.model_spec.version_label = self._settings.server_label
+        response = self._ask(self._stub.GetModelMetadata, request)
+        signatures = self._metadata.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        if DEFAULT not in signatures.signature_def:
+            raise ServerError(f"{self._where}: Expected the signature {DEFAULT}. Received none.")
+        return response.model_spec.version.value, list(signatures.signature_def[DEFAULT].outputs)
 
+    def predict(self, version: int, ecg_mv: np.ndarray) -> dict[str, Any]:
+        request = self._request()
+        request.model_spec.version.value, request.model_spec.signature_name = version, DEFAULT
+        request.inputs[ECG_INPUT.name].CopyFrom(tf.make_tensor_proto(ecg_mv, tf.float32))
+        response = self._ask(self._stub.Predict, request)
+        return {name: tf.make_ndarray(value) for name, value in response.outputs.items()}
 
-def _grpc_transport(settings: Prediction) -> Transport:
-    try:
-        from keras_ecg_mae.serving.grpc_transport import Grpc
-    except ImportError as error:
-        raise ConfigError(
-            f"Expected tensorflow-serving-api for --server={settings.server}: pip install 'keras-ecg-mae[serving]', or "
-            f"give the server's REST address, http://HOST:PORT. Received: {error}."
-        ) from error
-    return Grpc(settings)
+    def _ask(self, method: Any, request: Any) -> Any:
+        request.model_spec.name = self._settings.model
+        try:
+            return method(request, timeout=self._settings.server_timeout_s)
+        except self._error as error:
+            code, details = error.code().name, (error.details() or "no reason")[:_LONGEST_REASON]
+            too_large = _TOO_LARGE in details
+            if code in _RETRIED_GRPC and not too_large:
+                raise _UnansweredError(f"{code}: {details}") from error
+            remedy = " Give a smaller --predict_batch_size." if too_large else ""
+            raise ServerError(f"{self._where}: Expected an answer. Received {code}: {details}.{remedy}") from error

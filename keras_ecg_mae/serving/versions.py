@@ -1,14 +1,12 @@
 """The versions of a model as TF Serving looks for them: `NAME/1`, `NAME/2`, each there whole or not at all."""
 
-import fcntl
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from absl import logging
+from tempfile import TemporaryDirectory
 
 from keras_ecg_mae.run_folder import write_whole, writing
 from keras_ecg_mae.storage import files_under, flush, is_remote, read_if_there
@@ -16,6 +14,8 @@ from keras_ecg_mae.storage import files_under, flush, is_remote, read_if_there
 SAVED_MODEL = "saved_model.pb"
 # A dot in front: TF Serving looks at folders whose name is a number.
 PARTIAL = ".partial-"
+# No export takes as long: a partial version of this age was left by one that was killed.
+_ABANDONED_S = 24 * 3600
 
 
 def versions(folder: Path) -> list[int]:
@@ -39,21 +39,17 @@ def whole_versions(folder: Path) -> list[int]:
 
 @contextmanager
 def partial_version(folder: Path) -> Iterator[Path]:
-    """A folder to write the next version of `folder` in; what is left of it afterwards is removed.
-
-    What killed exports left behind is removed as well: a lock on its folder tells a process that is still writing.
-    """
-    remote = is_remote(folder)
+    """A folder to write the next version of `folder` in; what is left of it afterwards is removed."""
     with writing(folder):
-        if not remote:
+        if not is_remote(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(folder)
-        partial, lock = _locked_folder(None if remote else folder)
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(lock)
+            for old in folder.glob(f"{PARTIAL}*"):
+                with suppress(FileNotFoundError):  # an export at the same time has renamed it
+                    if old.stat().st_mtime < time.time() - _ABANDONED_S:
+                        shutil.rmtree(old, ignore_errors=True)
+        temporary = TemporaryDirectory(prefix=PARTIAL, dir=None if is_remote(folder) else folder)
+    with temporary as partial:
+        yield Path(partial)
 
 
 def publish(partial: Path, folder: Path) -> Path:
@@ -78,40 +74,6 @@ def publish(partial: Path, folder: Path) -> Path:
         version = _rename_to_next_version(partial, folder)
         flush(folder)
     return version
-
-
-def _locked_folder(parent: Path | None) -> tuple[Path, int]:
-    """A new folder and the descriptor that holds its lock until it is closed, or until the process ends."""
-    while True:
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
-        try:
-            lock = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:  # another export took it for abandoned before it was locked
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks, where nobody removes what has none
-            return partial, lock
-        if partial.is_dir():
-            return partial, lock
-        os.close(lock)  # as above
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for partial in folder.glob(f"{PARTIAL}*"):
-        try:
-            lock = os.open(partial, os.O_RDONLY)
-        except OSError:  # its export has ended
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue  # it is being written, or here are no locks
-        else:
-            logging.info("Removing %s, which an export left that was killed.", partial)
-            shutil.rmtree(partial, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
 def _rename_to_next_version(partial: Path, folder: Path) -> Path:

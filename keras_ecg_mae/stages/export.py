@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ecg_mae.config import Config
-from keras_ecg_mae.dataset import Manifest
+from keras_ecg_mae.config import SPLITS, Config
+from keras_ecg_mae.dataset import Manifest, evaluation_batches
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.evaluation.scoring import Results
@@ -17,11 +17,10 @@ from keras_ecg_mae.models.build import in_precision
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import mark_done, read_done
-from keras_ecg_mae.serving.description import Decision, read_description
-from keras_ecg_mae.serving.export import export_autoencoder, export_classifier
+from keras_ecg_mae.serving.exported_model import ExportedModel
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
-from keras_ecg_mae.serving.origin import ecgs_to_compare, origin_of
-from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.model_json import Decision, provenance_of, read_description
+from keras_ecg_mae.serving.saved_model import export_autoencoder, export_classifier
 from keras_ecg_mae.serving.versions import newest_version, whole_versions
 from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier
 from keras_ecg_mae.stages.settings import FOLDERS
@@ -29,6 +28,8 @@ from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.finetune import load_autoencoder
 from keras_ecg_mae.training.pretrain import AUTOENCODER
 from keras_ecg_mae.training_data import describe_label, expect_training_data
+
+_COMPARED_RECORDINGS = 8
 
 
 def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
@@ -80,9 +81,9 @@ def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -
             refused=refused,
             lvef_threshold=manifest.lvef_threshold,
         ),
-        origin=origin_of(expect_training_data(finetuning, "finetune"), finetuning, manifest),
+        provenance=provenance_of(expect_training_data(finetuning, "finetune"), finetuning, manifest),
         batch_sizes=config.export.export_batch_sizes,
-        ecg_mv=ecgs_to_compare(manifest, labelled=True),
+        ecg_mv=_ecgs_to_compare(manifest, labelled=True),
     )
 
 
@@ -106,11 +107,17 @@ def _export_autoencoder(config: Config, manifest: Manifest, saved_models: Path) 
     return export_autoencoder(
         load_autoencoder(folder / AUTOENCODER),
         saved_models,
-        origin=origin_of(expect_training_data(folder, "pretrain"), folder, manifest),
+        provenance=provenance_of(expect_training_data(folder, "pretrain"), folder, manifest),
         validation={name: value for name, value in done.items() if name.startswith("validat")},
         batch_sizes=config.export.export_batch_sizes,
-        ecg_mv=ecgs_to_compare(manifest, labelled=False),
+        ecg_mv=_ecgs_to_compare(manifest, labelled=False),
     )
+
+
+def _ecgs_to_compare(manifest: Manifest, *, labelled: bool) -> np.ndarray:
+    """Some of the dataset's recordings, tested ones first: `(recordings, 12, 5000)` mV."""
+    batches = evaluation_batches(manifest, SPLITS[::-1], batch_size=_COMPARED_RECORDINGS, labelled=labelled)
+    return next(iter(batches))["ecg"].numpy()
 
 
 class _NotComparableError(Exception):

@@ -71,7 +71,7 @@ def _group(
 
 
 def _decision(label: str = "lvsd", threshold: float = 0.4, **changes: Any) -> Any:
-    from keras_ecg_mae.serving.description import Decision
+    from keras_ecg_mae.serving.model_json import Decision
 
     evaluation = (
         _group("a", "internal", 0.91, 0.85, 0.95),
@@ -82,12 +82,12 @@ def _decision(label: str = "lvsd", threshold: float = 0.4, **changes: Any) -> An
     return Decision(label=label, threshold=threshold, **{**values, **changes})
 
 
-def _origin(label: str = "lvsd", **changes: Any) -> Any:
+def _provenance(label: str = "lvsd", **changes: Any) -> Any:
     from keras_ecg_mae.dataset import CohortDescription
     from keras_ecg_mae.dataset.description import Count
     from keras_ecg_mae.run_folder import Made
     from keras_ecg_mae.run_record import Dataset
-    from keras_ecg_mae.serving.origin import Origin
+    from keras_ecg_mae.serving.model_json import Provenance
     from keras_ecg_mae.training_data import TrainingData
 
     counts = (Count("a", "train", 1234, 300, 900, 50), Count("b|c", "test", 90, 0, 95, 5))
@@ -109,7 +109,7 @@ def _origin(label: str = "lvsd", **changes: Any) -> Any:
         "settings": {"size": "tiny"},
         "made": Made("2026-01-02T03:04:05+00:00", "0123abc", "0.1.0"),
     }
-    return Origin(**{**values, **changes})
+    return Provenance(**{**values, **changes})
 
 
 @pytest.fixture(scope="session")
@@ -124,9 +124,9 @@ def decision() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def origin() -> Callable[..., Any]:
-    """Makes the origin of a model of a dataset of the institutions `a` and, external, `b|c`."""
-    return _origin
+def provenance() -> Callable[..., Any]:
+    """Makes the provenance of a model of a dataset of the institutions `a` and, external, `b|c`."""
+    return _provenance
 
 
 @pytest.fixture(scope="session")
@@ -156,16 +156,16 @@ def autoencoder() -> "MaskedAutoencoder":
 @pytest.fixture(scope="session")
 def exported(classifier: "Classifier", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A version of `classifier`."""
-    from keras_ecg_mae.serving.export import export_classifier
+    from keras_ecg_mae.serving.saved_model import export_classifier
 
     folder = tmp_path_factory.mktemp("exported") / "lvsd"
-    return export_classifier(classifier, folder, decision=_decision(), origin=_origin(), batch_sizes=(1, 3))
+    return export_classifier(classifier, folder, decision=_decision(), provenance=_provenance(), batch_sizes=(1, 3))
 
 
 @pytest.fixture(scope="session")
 def exported_autoencoder(autoencoder: "MaskedAutoencoder", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A version of `autoencoder`."""
-    from keras_ecg_mae.serving.export import export_autoencoder
+    from keras_ecg_mae.serving.saved_model import export_autoencoder
 
     folder = tmp_path_factory.mktemp("exported") / "mae"
     validation = {
@@ -173,7 +173,7 @@ def exported_autoencoder(autoencoder: "MaskedAutoencoder", tmp_path_factory: pyt
         "validation_record_mean": 1.0,
         "validated_on": "validation recordings, on which it was trained as well",
     }
-    return export_autoencoder(autoencoder, folder, origin=_origin(), validation=validation, batch_sizes=(2,))
+    return export_autoencoder(autoencoder, folder, provenance=_provenance(), validation=validation, batch_sizes=(2,))
 
 
 @pytest.fixture(scope="session")

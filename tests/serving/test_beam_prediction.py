@@ -12,7 +12,7 @@ from keras_ecg_mae.config import Cohort, Config, Prediction, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.predict import main
-from keras_ecg_mae.serving.predicting import Predicting
+from keras_ecg_mae.serving.predict import Predictor
 from keras_ecg_mae.spec import LEADS
 
 BEAM = ["--direct_num_workers=1"]
@@ -42,7 +42,7 @@ def test_the_same_predictions_as_in_one_process(
         config = replace(config, prediction=replace(config.prediction, files=str(tmp_path / "list.txt")))
 
     alone = tmp_path / "alone.jsonl"
-    Predicting(config, []).write(str(alone))
+    Predictor(config, []).write(str(alone))
     beam = replace(config.prediction, predictions=str(tmp_path / "beam"))
     assert main(replace(config, prediction=beam, cohort=Cohort(runner="DirectRunner")), BEAM) == 0
     expected, found = lines([alone]), lines(sorted(tmp_path.glob("beam-*.jsonl")))

@@ -22,7 +22,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from keras_ecg_mae.config import Prediction
 from keras_ecg_mae.errors import ConfigError, ServerError
 from keras_ecg_mae.serving.client import ServedModel
-from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.exported_model import ExportedModel
 
 Start = Callable[..., Any]  # the fixture `start_server`
 HALF_A_REQUEST_BYTES = 100_000
@@ -152,34 +152,6 @@ def test_one_version_answers_and_a_label_names_it(
     assert served.classify(ecgs[:2]).input_ok.all()
     with pytest.raises(ServerError, match="Servable not found"):
         ServedModel(server.settings(way, server_label="canary"))
-
-
-def test_a_dripping_server_is_not_waited_for() -> None:
-    def drip(connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            connection.recv(1 << 16)
-            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b" " * 200:
-                connection.sendall(bytes([byte]))
-                time.sleep(0.05)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        began = time.monotonic()
-        with pytest.raises(ServerError, match=r"within 1 s, in 2 attempts. Received at last: too slow an answer"):
-            ServedModel(
-                Prediction(
-                    server=f"http://127.0.0.1:{listener.getsockname()[1]}",
-                    model="lvsd",
-                    server_timeout_s=1,
-                    server_attempts=2,
-                )
-            )
-        assert time.monotonic() - began < 4
 
 
 @pytest.mark.slow

@@ -19,10 +19,9 @@ from keras_ecg_mae.config import Cohort, Config, Export, Finetuning, Model, Pret
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, prepare, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.run_folder import read_done
-from keras_ecg_mae.serving.answer import Answer
 from keras_ecg_mae.serving.client import ServedModel
-from keras_ecg_mae.serving.predict_files import Conforming, predict_files
-from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.exported_model import Answer, ExportedModel
+from keras_ecg_mae.serving.predict import RecordingLoader, predict_recordings
 from keras_ecg_mae.serving.versions import versions
 from keras_ecg_mae.stages import export
 from keras_ecg_mae.training.finetune import load_autoencoder
@@ -128,10 +127,10 @@ def test_files_records_and_examples_are_served_as_they_were_evaluated(
     assert np.std(expected) > 1e-4
     model = ExportedModel(run.version)
 
-    conforming = Conforming(long_recordings=model.long_recordings, max_flat_leads=model.max_flat_leads)
+    loader = RecordingLoader(long_recordings=model.long_recordings, max_flat_leads=model.max_flat_leads)
     server = start_server(run.version, "rhythm")
     for answers in (model, ServedModel(server.settings("grpc")), ServedModel(server.settings("rest"))):
-        batches = predict_files(answers, [run.files[name] for name in names], conforming)
+        batches = predict_recordings(answers, loader.recordings(run.files[name] for name in names))
         from_files = [prediction for batch in batches for prediction in batch]
         assert [prediction.error for prediction in from_files] == [None] * len(names)
         probabilities = np.array([prediction.probability for prediction in from_files], np.float64)

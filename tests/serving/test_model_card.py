@@ -4,19 +4,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_ecg_mae.serving.model_card import write_classifier_card
+from keras_ecg_mae.serving.model_card import classifier_card
 
 Make = Callable[..., Any]
 
 
-def card(folder: Path, origin: Any, decision: Any) -> str:
-    (folder / "assets").mkdir()
-    write_classifier_card(folder, "mine", origin, decision, {"weights": "123"})
-    return (folder / "assets" / "model_card.md").read_text()
+CONTENT = {
+    "name": "mine",
+    "settings": {"size": "tiny"},
+    "normalization": "record",
+    "precision": "float32",
+    "weights": {"count": 1234, "sha256": "5d41"},
+    "run": "runs/x",
+    "dataset": "5d41",
+    "trained": None,
+    "exported": {"done": "2026-01-02", "git_revision": "0123abc"},
+}
 
 
-def test_it_holds_data_figures_intended_use_and_limits(tmp_path: Path, origin: Make, decision: Make) -> None:
-    text = card(tmp_path, origin(), decision())
+def card(provenance: Any, decision: Any) -> str:
+    return classifier_card(provenance, decision, CONTENT)
+
+
+def test_it_holds_data_figures_intended_use_and_limits(provenance: Make, decision: Make) -> None:
+    text = card(provenance(), decision())
     assert "left ventricular systolic dysfunction (ejection fraction under 40%)." in text
     assert "Not a medical device." in text
     assert "## Limits" in text
@@ -32,11 +43,14 @@ def test_it_holds_data_figures_intended_use_and_limits(tmp_path: Path, origin: M
     assert "* Pretraining saw, without labels, the train and test ECGs of a (dataset datasets/x, run runs/y)." in text
     assert "more than 0 leads move less than 5 uV" in text
     assert "more than 20 mV from the median, or no lead with 20 uV" in text
+    assert "| size | tiny |" in lines
+    assert "| weights | 1,234, SHA-256 5d41 |" in lines
+    assert not any(line.startswith("| trained |") for line in lines)
     assert "refused" not in text
 
 
-def test_a_stand_in_label_is_not_called_lvsd(tmp_path: Path, origin: Make, decision: Make) -> None:
-    text = card(tmp_path, origin("abnormal_rhythm"), decision("abnormal_rhythm"))
+def test_a_stand_in_label_is_not_called_lvsd(provenance: Make, decision: Make) -> None:
+    text = card(provenance("abnormal_rhythm"), decision("abnormal_rhythm"))
     assert "the probability of `abnormal_rhythm`" in text
     assert "nothing here is about left ventricular systolic dysfunction" in text
     assert text.count("left ventricular") == 1
@@ -44,13 +58,13 @@ def test_a_stand_in_label_is_not_called_lvsd(tmp_path: Path, origin: Make, decis
     assert "ejection" not in text
 
 
-def test_what_was_exported_all_the_same_says_why(tmp_path: Path, origin: Make, decision: Make) -> None:
-    text = card(tmp_path, origin(), decision(refused=["Expected better.\n# Received worse."]))
+def test_what_was_exported_all_the_same_says_why(provenance: Make, decision: Make) -> None:
+    text = card(provenance(), decision(refused=["Expected better.\n# Received worse."]))
     assert "## Exported although it was to be refused\n\n* Expected better. # Received worse.\n" in text
 
 
-def test_words_of_a_table_stay_in_their_cell(tmp_path: Path, origin: Make, decision: Make) -> None:
-    text = card(tmp_path, origin("x` |\n# y"), decision("x` |\n# y"))
+def test_words_of_a_table_stay_in_their_cell(provenance: Make, decision: Make) -> None:
+    text = card(provenance("x` |\n# y"), decision("x` |\n# y"))
     assert "`x' \\| # y`" in text
     assert "\n# y" not in text
 

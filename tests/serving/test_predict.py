@@ -15,9 +15,9 @@ from keras_ecg_mae.config import Config, Prediction, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError, RunError
 from keras_ecg_mae.run_record import Dataset
-from keras_ecg_mae.serving import predict_files
-from keras_ecg_mae.serving.origin import origin_of
-from keras_ecg_mae.serving.predicting import Predicting, Written
+from keras_ecg_mae.serving import predict as module
+from keras_ecg_mae.serving.model_json import provenance_of
+from keras_ecg_mae.serving.predict import Predictor, Written
 from keras_ecg_mae.training_data import TrainingData
 
 
@@ -50,10 +50,10 @@ def config(exported: Path) -> Config:
 
 
 def test_each_recording_has_its_own_answer_in_order(paths: list[str], config: Config, ecgs: np.ndarray) -> None:
-    predicting = Predicting(config, paths)
-    predictions = list(predicting.predictions())
+    predictor = Predictor(config, paths)
+    predictions = list(predictor.predictions())
     assert [prediction.path for prediction in predictions] == paths
-    expected = predicting.model.classify(ecgs[:9])
+    expected = predictor.model.classify(ecgs[:9])
     for number, prediction in enumerate(predictions):
         if number == 5:
             assert prediction.error is not None
@@ -70,12 +70,12 @@ def test_an_interrupted_file_ends_as_one_that_was_not(
     listed.write_text("".join(f"{path}\n" for path in paths))
     config = replace(config, prediction=replace(config.prediction, files=str(listed)))
     whole, parts = str(tmp_path / "whole.jsonl"), tmp_path / "parts.jsonl"
-    assert Predicting(config, []).write(whole) == Written(now=9, recordings=9, unusable=1)
+    assert Predictor(config, []).write(whole) == Written(now=9, recordings=9, unusable=1)
 
     class StoppedError(Exception):
         pass
 
-    original, calls = predict_files.predict_batch, []
+    original, calls = module._predict_batch, []
 
     def stops(*arguments: object) -> object:
         calls.append(1)
@@ -83,23 +83,23 @@ def test_an_interrupted_file_ends_as_one_that_was_not(
             raise StoppedError
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predict_files, "predict_batch", stops)
+    monkeypatch.setattr(module, "_predict_batch", stops)
     with pytest.raises(StoppedError):
-        Predicting(config, []).write(str(parts))
+        Predictor(config, []).write(str(parts))
     assert len(parts.read_text().splitlines()) == 4
     with parts.open("a") as file:
         file.write('{"path": "half a li')  # as a killed process leaves it
-    assert Predicting(config, []).write(str(parts)) == Written(now=5, recordings=9, unusable=1)
+    assert Predictor(config, []).write(str(parts)) == Written(now=5, recordings=9, unusable=1)
     assert parts.read_text() == Path(whole).read_text()
-    assert Predicting(config, []).write(str(parts)) == Written(now=0, recordings=9, unusable=1)
+    assert Predictor(config, []).write(str(parts)) == Written(now=0, recordings=9, unusable=1)
 
 
 def test_a_file_of_other_recordings_is_kept_and_named(paths: list[str], config: Config, tmp_path: Path) -> None:
     file = tmp_path / "predictions.jsonl"
-    Predicting(config, paths[:3]).write(str(file))
+    Predictor(config, paths[:3]).write(str(file))
     before = file.read_bytes()
-    with pytest.raises(RunError, match=r"predictions.jsonl, line 1: Expected the path '.*r1'. Received '.*r0'"):
-        Predicting(config, paths[1:]).write(str(file))
+    with pytest.raises(RunError, match=r"predictions.jsonl, line 3: Expected the path '.*r3'. Received '.*r2'"):
+        Predictor(config, paths[1:]).write(str(file))
     assert file.read_bytes() == before
 
 
@@ -112,25 +112,25 @@ def test_a_name_that_is_no_utf_8_ends_nothing(paths: list[str], config: Config, 
     (tmp_path / "list.txt").write_bytes(renamed + b".hea\n" + os.fsencode(paths[1]) + b"\n")
     config = replace(config, prediction=replace(config.prediction, files=str(tmp_path / "list.txt")))
     written = tmp_path / "predictions.jsonl"
-    assert Predicting(config, []).write(str(written)).recordings == 2
+    assert Predictor(config, []).write(str(written)).recordings == 2
     named = [os.fsencode(json.loads(line)["path"]) for line in written.read_text().splitlines()]
     assert named == [renamed + b".hea", os.fsencode(paths[1])]
-    assert Predicting(config, []).write(str(written)).now == 0
+    assert Predictor(config, []).write(str(written)).now == 0
 
 
 def test_an_export_is_the_same_by_whatever_path(paths: list[str], config: Config, tmp_path: Path) -> None:
     written = tmp_path / "predictions.jsonl"
-    Predicting(config, paths).write(str(written))
+    Predictor(config, paths).write(str(written))
     roundabout = str(Path(config.prediction.model) / ".." / Path(config.prediction.model).name)
     other = replace(config, prediction=replace(config.prediction, model=roundabout))
-    assert Predicting(other, paths).write(str(written)).now == 0
+    assert Predictor(other, paths).write(str(written)).now == 0
 
 
 def test_a_dataset_is_predicted_whole(simulated: Manifest, exported: Path, tmp_path: Path) -> None:
     config = Config(
         training=Training(dataset=simulated.folder), prediction=Prediction(model=str(exported), format="json")
     )
-    written = Predicting(config, []).write(str(tmp_path / "predictions.jsonl"))
+    written = Predictor(config, []).write(str(tmp_path / "predictions.jsonl"))
     assert written == Written(now=simulated.count(), recordings=simulated.count(), unusable=0)
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert len({line["path"] for line in lines}) == simulated.count()
@@ -145,11 +145,11 @@ def test_what_prepare_refused_is_not_predicted(
     settings = {**simulated.settings, "quality_reject": ["einthoven"], "quality_einthoven_mv": einthoven_mv}
     dataset = Dataset(simulated.folder, simulated.digest, simulated.count())
     trained = TrainingData("run", dataset, "lvsd", 40.0, "", {})
-    origin = origin_of(trained, tmp_path, replace(simulated, settings=settings))
+    provenance = provenance_of(trained, tmp_path, replace(simulated, settings=settings))
     version = shutil.copytree(exported, tmp_path / "1")
-    described = json.loads((version / "assets" / "model.json").read_text()) | {"quality": origin.quality}
+    described = json.loads((version / "assets" / "model.json").read_text()) | {"quality": provenance.quality}
     (version / "assets" / "model.json").write_text(json.dumps(described))
-    predictions = Predicting(Config(prediction=Prediction(model=str(version))), paths[:2]).predictions()
+    predictions = Predictor(Config(prediction=Prediction(model=str(version))), paths[:2]).predictions()
     for prediction in predictions:  # their limb leads are in no relation to each other
         assert (prediction.probability is None) == refused
         assert ("--quality_reject. Received einthoven" in (prediction.error or "")) == refused
@@ -157,4 +157,4 @@ def test_what_prepare_refused_is_not_predicted(
 
 def test_recordings_come_from_files_or_a_dataset(config: Config) -> None:
     with pytest.raises(ConfigError, match="Received none of them"):
-        Predicting(config, [])
+        Predictor(config, [])

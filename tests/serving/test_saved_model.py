@@ -18,9 +18,9 @@ from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import Transformer, build_classifier
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.serving.description import read_description, weights_sha256
-from keras_ecg_mae.serving.export import export_classifier
-from keras_ecg_mae.serving.prediction import ExportedModel
+from keras_ecg_mae.serving.exported_model import ExportedModel
+from keras_ecg_mae.serving.model_json import read_description, weights_sha256
+from keras_ecg_mae.serving.saved_model import export_classifier
 from keras_ecg_mae.serving.versions import versions
 
 Make = Callable[..., Any]
@@ -143,7 +143,7 @@ def test_an_example_that_is_none_is_refused_alone(exported: Path, ecgs: np.ndarr
 
 
 def test_label_threshold_and_flat_leads_are_the_runs(
-    classifier: Classifier, ecgs: np.ndarray, tmp_path: Path, decision: Make, origin: Make
+    classifier: Classifier, ecgs: np.ndarray, tmp_path: Path, decision: Make, provenance: Make
 ) -> None:
     probability = float(tf.function(classifier.probability)(ecgs[:1])[0])
     # Rounded to float32 it would be the probability itself, and evaluation would not have called that positive.
@@ -153,7 +153,7 @@ def test_label_threshold_and_flat_leads_are_the_runs(
         classifier,
         tmp_path,
         decision=decision(label="abnormal_rhythm", threshold=threshold),
-        origin=origin("abnormal_rhythm", max_flat_leads=2, long_recordings="middle"),
+        provenance=provenance("abnormal_rhythm", max_flat_leads=2, long_recordings="middle"),
         batch_sizes=(1,),
     )
     model = ExportedModel(version)
@@ -171,7 +171,7 @@ def test_label_threshold_and_flat_leads_are_the_runs(
 
 @pytest.mark.parametrize("kind", ["bfloat16", "cnn"])
 def test_other_classifiers_answer_in_float32_what_they_do_here(
-    kind: str, tmp_path: Path, ecgs: np.ndarray, decision: Make, origin: Make
+    kind: str, tmp_path: Path, ecgs: np.ndarray, decision: Make, provenance: Make
 ) -> None:
     keras.utils.set_random_seed(5)
     model = (
@@ -184,7 +184,7 @@ def test_other_classifiers_answer_in_float32_what_they_do_here(
     for weight in model.head.trainable_weights:
         weight.assign(keras.random.normal(weight.shape, stddev=0.2))
     version = export_classifier(
-        model, tmp_path, decision=decision(), origin=origin(), batch_sizes=(1,), ecg_mv=ecgs[:4]
+        model, tmp_path, decision=decision(), provenance=provenance(), batch_sizes=(1,), ecg_mv=ecgs[:4]
     )
     answer = serve(version, "serving_default", ecg=ecgs)
     assert answer["lvsd_probability"].dtype == np.float32
@@ -263,29 +263,35 @@ def test_the_checksum_is_of_the_weights(classifier: Classifier) -> None:
 
 
 def test_an_export_that_answers_otherwise_is_not_published(
-    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision: Make, origin: Make
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision: Make, provenance: Make
 ) -> None:
     changed = keras.models.clone_model(classifier)
     changed.set_weights(classifier.get_weights())
-    load = tf.saved_model.load
+    write_out = keras.export.ExportArchive.write_out
 
-    def changes_meanwhile(path: str) -> Any:
+    def changes_meanwhile(*arguments: Any, **options: Any) -> Any:
         changed.head.bias.assign_add([1e-3])
-        return load(path)
+        return write_out(*arguments, **options)
 
-    monkeypatch.setattr("tensorflow.saved_model.load", changes_meanwhile)
+    monkeypatch.setattr(keras.export.ExportArchive, "write_out", changes_meanwhile)
     with pytest.raises(
         RunError, match=r"Expected the export's lvsd_probability of serving_default to be the model's.*Received"
     ):
-        export_classifier(changed, tmp_path, decision=decision(), origin=origin())
+        export_classifier(changed, tmp_path, decision=decision(), provenance=provenance())
     assert versions(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_to_compare_on_is_refused(classifier: Classifier, tmp_path: Path, decision: Make, origin: Make) -> None:
+def test_nothing_to_compare_on_is_refused(
+    classifier: Classifier, tmp_path: Path, decision: Make, provenance: Make
+) -> None:
     with pytest.raises(RunError, match=r"Expected to compare on recordings that the export accepts. Received 2"):
         export_classifier(
-            classifier, tmp_path, decision=decision(), origin=origin(), ecg_mv=np.zeros((2, 12, 5000), np.float32)
+            classifier,
+            tmp_path,
+            decision=decision(),
+            provenance=provenance(),
+            ecg_mv=np.zeros((2, 12, 5000), np.float32),
         )
 
 

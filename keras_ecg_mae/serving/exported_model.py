@@ -1,14 +1,14 @@
-"""A classifier's export, loaded on this machine."""
+"""A classifier's export, loaded on this machine, and what a classifier answers."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.serving.answer import Answer
-from keras_ecg_mae.serving.description import read_description
+from keras_ecg_mae.serving.model_json import read_description
 from keras_ecg_mae.serving.signatures import (
     DEFAULT,
     ENCODE,
@@ -20,6 +20,22 @@ from keras_ecg_mae.serving.signatures import (
 )
 from keras_ecg_mae.serving.versions import SAVED_MODEL, newest_version
 from keras_ecg_mae.spec import signal_contract
+from keras_ecg_mae.storage import is_remote
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One batch's results, each `(batch,)`.
+
+    Attributes:
+        probability: float32; NaN where the input cannot be an ECG.
+        positive: bool, whether the probability reaches the export's threshold.
+        input_ok: bool, whether the input can be an ECG.
+    """
+
+    probability: np.ndarray
+    positive: np.ndarray
+    input_ok: np.ndarray
 
 
 class ExportedModel:
@@ -29,7 +45,8 @@ class ExportedModel:
         path: `saved_models/NAME` for its newest whole version, or `saved_models/NAME/VERSION`.
 
     Attributes:
-        folder: of the version. label: what a positive label means. threshold: from which a probability is positive.
+        folder: of the version. name: the same, from the root.
+        label: what a positive label means. threshold: from which a probability is positive.
         output: the probability's name among the outputs. max_flat_leads, long_recordings, quality: what becomes of a
         recording before the model, as it did of those that it was trained on.
 
@@ -39,6 +56,7 @@ class ExportedModel:
 
     def __init__(self, path: Path):
         self.folder = version_folder(path)
+        self.name = str(self.folder if is_remote(self.folder) else self.folder.resolve())
         description = read_description(self.folder)
         if description.decision is None:
             raise RunError(f"{self.folder}: Expected the export of a classifier. Received an {description.model}'s.")

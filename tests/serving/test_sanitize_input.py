@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from keras_ecg_mae.dataset.schema import Metadata, decode, encode
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.quality import check_amplitude, check_flat_leads
-from keras_ecg_mae.serving.input_check import checked
+from keras_ecg_mae.serving.signatures import sanitize_input
 
 NOBODY = Metadata("record", "", "", None, None, None, "")
-checked_in_graph = tf.function(checked)
+sanitize_in_graph = tf.function(sanitize_input)
 
 
 def accepted(ecg_mv: np.ndarray, max_flat_leads: int) -> bool:
@@ -50,7 +50,7 @@ def test_what_prepare_accepts_is_served_and_nothing_else(
     ecg[0, 2000] += spike_mv
     ecg += offset_mv
     expected = accepted(ecg, max_flat_leads)
-    received, ok = checked_in_graph(tf.constant(ecg[None], tf.float32), max_flat_leads)
+    received, ok = sanitize_in_graph(tf.constant(ecg[None], tf.float32), max_flat_leads)
     assert bool(ok[0]) == expected
     assert np.array_equal(received[0], stored(ecg.astype(np.float32)) if expected else np.zeros((12, 5000)))
 
@@ -60,14 +60,14 @@ def test_what_storing_moves_below_a_limit_is_served(lead_mv: float) -> None:
     ecg = np.tile(np.sin(np.linspace(0, 40, 5000)), (12, 1))
     ecg[3] = lead_mv * (np.arange(5000) % 2) + 0.00049
     assert accepted(ecg, 0)
-    assert checked_in_graph(tf.constant(stored(ecg)[None]), 0)[1][0]
+    assert sanitize_in_graph(tf.constant(stored(ecg)[None]), 0)[1][0]
 
 
 def test_what_is_refused_leaves_the_rest_of_a_batch_alone() -> None:
     ecg = np.tile(np.sin(np.linspace(0, 40, 5000)), (5, 12, 1)).astype(np.float32)
-    whole, _ = checked_in_graph(tf.constant(ecg), 0)
+    whole, _ = sanitize_in_graph(tf.constant(ecg), 0)
     ecg[1], ecg[2, 5, 17], ecg[3, 5, 17] = 0, np.nan, np.inf
-    received, ok = checked_in_graph(tf.constant(ecg), 0)
+    received, ok = sanitize_in_graph(tf.constant(ecg), 0)
     assert ok.numpy().tolist() == [True, False, False, False, True]
     assert np.array_equal(received[ok], whole[ok])
     assert not np.any(received[~ok])
@@ -76,10 +76,10 @@ def test_what_is_refused_leaves_the_rest_of_a_batch_alone() -> None:
 def test_a_stored_recording_stays_as_it_is_bit_for_bit() -> None:
     units = np.random.default_rng(0).integers(-3000, 3000, (2, 12, 5000))
     ecg = np.stack([stored(one * 1e-3) for one in units])
-    assert np.array_equal(checked_in_graph(tf.constant(ecg), 0)[0], ecg)
+    assert np.array_equal(sanitize_in_graph(tf.constant(ecg), 0)[0], ecg)
 
 
 def test_no_recordings_are_none() -> None:
-    received, ok = checked_in_graph(tf.zeros((0, 12, 5000)), 0)
+    received, ok = sanitize_in_graph(tf.zeros((0, 12, 5000)), 0)
     assert received.shape == (0, 12, 5000)
     assert ok.shape == (0,)
