@@ -174,6 +174,20 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     return None if content is None else {name: value for name, value in content.items() if name != MADE}
 
 
+def made_from(folder: Path, earlier: Path) -> bool:
+    """Whether a stage was begun with what now lies in the folder of an earlier one, `pretrain` or `finetune`."""
+    return (read_json(folder / SETTINGS) or {}).get(earlier.name) == read_done(earlier)
+
+
+def expect_made_from(folder: Path, earlier: Path) -> None:
+    """Raises `RunError` where not `made_from`: its results are those of another model than the run's present one."""
+    if not made_from(folder, earlier):
+        raise RunError(
+            f"{folder}: Expected results of the model in {earlier}. Received those of another one: the stage "
+            f"{earlier.name} was done anew. Remove the folder {folder} and do its stage again."
+        )
+
+
 def read_made(folder: Path) -> Made | None:
     """When and by which revision a stage was finished, or None."""
     made = (read_json(folder / DONE) or {}).get(MADE)

@@ -11,10 +11,11 @@ import tensorflow as tf
 from keras_ecg_mae.config import SPLITS, Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.evaluate import evaluate
+from keras_ecg_mae.evaluation.evaluate import RESULTS, evaluate, read_results
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
+from keras_ecg_mae.run_folder import expect_made_from
 from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import local_copy, storage_path
 from keras_ecg_mae.training.finetune import CLASSIFIER
@@ -30,6 +31,19 @@ def load_classifier(config: Config) -> Classifier | CnnClassifier:
         )
     with local_copy(path) as file:
         return keras.models.load_model(file, compile=False)
+
+
+def own_results(config: Config) -> Results:
+    """Those of the stage `evaluate`. Raises `RunError` where it is not done, or was done with another classifier."""
+    run = storage_path(config.training.run)
+    folder = run / FOLDERS["evaluate"]
+    if not (folder / RESULTS).is_file():
+        raise RunError(
+            f"{folder / RESULTS}: Expected the results of the run's own evaluation. Received no such file: "
+            f"run python -m keras_ecg_mae.evaluate --run={run} first."
+        )
+    expect_made_from(folder, run / FOLDERS["finetune"])
+    return read_results(folder)
 
 
 def evaluate_model(

@@ -11,7 +11,6 @@ import numpy as np
 from keras_ecg_mae.config import SPLITS, Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.models.build import in_precision
 from keras_ecg_mae.models.classifier import Classifier
@@ -22,7 +21,7 @@ from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
 from keras_ecg_mae.serving.model_json import Decision, provenance_of, read_description
 from keras_ecg_mae.serving.saved_model import export_autoencoder, export_classifier
 from keras_ecg_mae.serving.versions import newest_version, whole_versions
-from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier
+from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier, own_results
 from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.finetune import load_autoencoder
@@ -89,8 +88,8 @@ def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -
 
 def _to_serve(config: Config, manifest: Manifest) -> tuple[Classifier | CnnClassifier, Results]:
     """The run's classifier as it will be served, and what that one does on the test ECGs."""
+    results = own_results(config)
     classifier = load_classifier(config)
-    results = read_results(storage_path(config.training.run) / FOLDERS["evaluate"])
     if config.export.export_precision == "float32":
         return classifier, results
     classifier = in_precision(classifier, config.export.export_precision)

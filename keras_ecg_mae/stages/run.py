@@ -18,7 +18,7 @@ from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.flags import flag_lines
 from keras_ecg_mae.run_folder import enter_stage, expect_settings, mark_done, read_done, write_whole
 from keras_ecg_mae.run_record import Dataset, expect_dataset, record_command, this_command
-from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier
+from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier, own_results
 from keras_ecg_mae.stages.export import export_model
 from keras_ecg_mae.stages.settings import FOLDERS, deciding_settings, expect_rates, pretrained_encoder, stage_folder
 from keras_ecg_mae.storage import storage_path
@@ -173,7 +173,7 @@ def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]
     if manifest.digest == trained_on("evaluate", config).dataset.sha256:
         run_stage("evaluate", config, manifest)
         return folder, read_results(folder)
-    threshold = read_results(folder).threshold
+    threshold = own_results(config).threshold
     # Two datasets may have folders of one name.
     folder = folder.with_name(f"{folder.name}-{Path(manifest.folder).name}-{manifest.digest[:8]}")
     with _failures_named(folder, manifest):

@@ -3,7 +3,7 @@
 from keras_ecg_mae.config import OWN_PRETRAINING, STAGES, Config
 from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.scoring import Results
-from keras_ecg_mae.run_folder import read_done
+from keras_ecg_mae.run_folder import made_from, read_done
 from keras_ecg_mae.stages.settings import FOLDERS, stage_folder
 from keras_ecg_mae.storage import is_remote, storage_path
 
@@ -12,7 +12,17 @@ def summary(config: Config) -> str:
     """What a run has come to: a short text for the console."""
     run = storage_path(config.training.run)
     done = {stage: read_done(stage_folder(stage, config)) for stage in STAGES}
-    lines = ["", f"Run {run}"]
+    outdated = []
+    for stage in ("evaluate", "export"):
+        maker = "pretrain" if stage == "export" and config.export.exported == "autoencoder" else "finetune"
+        folder = stage_folder(stage, config)
+        if done[stage] is not None and not made_from(folder, run / FOLDERS[maker]):
+            done[stage] = None
+            outdated.append(
+                f"  {folder} is of another model: the stage {maker} was done anew. Remove the folder before the stage "
+                f"{stage}."
+            )
+    lines = ["", f"Run {run}", *outdated]
     if pretrained := done["pretrain"]:
         lines += [
             f"  pretrained   {config.model.size}: {pretrained['encoder_weights'] / 1e6:.2f} M encoder and "

@@ -14,9 +14,9 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Results
-from keras_ecg_mae.run_folder import mark_done
-from keras_ecg_mae.stages import run_stage
-from keras_ecg_mae.stages.evaluation import evaluate_predictions
+from keras_ecg_mae.run_folder import mark_done, read_done, write_json
+from keras_ecg_mae.stages import evaluate_dataset, run_stage, summary
+from keras_ecg_mae.stages.evaluation import evaluate_predictions, own_results
 from keras_ecg_mae.training.record import note_training_data
 from keras_ecg_mae.training_data import read_patients, write_patients
 
@@ -191,6 +191,30 @@ def test_evaluation_and_export_of_another_dataset_are_refused_with_both_named(
         for named in (simulated.folder, simulated.digest, "elsewhere/manifest.json", other.digest, "lvsd", "female"):
             assert named in str(refused.value)
     assert not (Path(tiny_config.training.run) / "export").exists()
+
+
+def test_results_of_a_classifier_that_is_gone_are_not_taken_for_the_new_ones(
+    tiny_config: Config, simulated: Manifest, finetuned: Path
+) -> None:
+    run, other = Path(tiny_config.training.run), replace(simulated, external_institutions=())
+    done = {"learning_rate": 0.1, "epoch": 0, "validation_loss": 0.5, "learning_rates": [], "steps": 3}
+    mark_done(finetuned, {**(read_done(finetuned) or {}), **done})
+    with pytest.raises(RunError, match=r"keras_ecg_mae\.evaluate --run=.*run first"):
+        evaluate_dataset(tiny_config, other)
+    write_json(run / "evaluation" / "settings.json", {"finetune": read_done(finetuned)})
+    results = evaluated(tiny_config, simulated, run / "evaluation")
+    mark_done(run / "evaluation", {})
+    assert own_results(tiny_config) == results
+    assert "AUROC" in summary(tiny_config)
+    mark_done(finetuned, {**(read_done(finetuned) or {}), "steps": 4})
+    with pytest.raises(RunError, match="finetune was done anew"):
+        evaluate_dataset(tiny_config, other)
+    with pytest.raises(RunError, match="finetune was done anew"):
+        run_stage("export", tiny_config, simulated)
+    text = summary(tiny_config)
+    assert "AUROC" not in text
+    assert "finetune was done anew" in text
+    assert "--stages=pretrain,evaluate,export" in text
 
 
 def test_what_is_noted_is_what_was_learnt_from(simulated: Manifest) -> None:
