@@ -382,7 +382,7 @@ class Pretraining(Section):
 
 @dataclass(frozen=True)
 class Finetuning(Section):
-    """Sawano et al., Methods: Adam at three constant rates, the weights of the lowest validation loss."""
+    """Sawano et al., 2.4: Adam at three initial rates, here constant; the weights of the lowest validation loss."""
 
     PREFIX: ClassVar[str] = "finetune_"
     TITLE: ClassVar[str] = "Fine-tuning (train)"

@@ -19,6 +19,7 @@ SETTINGS = "settings.json"
 DONE = "done.json"
 MADE = "made"
 LOCK = ".lock"
+STAGES = ("pretrain", "finetune", "evaluate")  # whose results decide a later one
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ def expect_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         return
     asked = json.loads(json.dumps(settings))
     changed = [
-        f"{name}: {noted.get(name)!r} then, {asked[name]!r} now"
+        f"the stage {name} was done anew"
+        if name in STAGES and noted.get(name) and asked[name]
+        else f"{name}: {noted.get(name)!r} then, {asked[name]!r} now"
         for name in sorted(asked)
         if noted.get(name) != asked[name]
     ]

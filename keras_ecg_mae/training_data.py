@@ -16,6 +16,7 @@ from keras_ecg_mae.storage import read_if_there
 
 TRAINING_DATA = "training_data"
 PATIENTS = "patients.txt"
+AUTOENCODER = "autoencoder.keras"  # what pretraining leaves, beside its record
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class TrainingData:
             split validation chose among its epochs, its learning rates and the threshold.
         initial_weights: the file that training began with; empty for random weights.
         before: what the weights of that file were trained on; None where that is not known, as of published ones.
+        without_patient_id: recordings of the dataset's table that name no patient: each counts as a patient of its own,
+            whom another dataset may know under another key.
     """
 
     run: str
@@ -42,6 +45,7 @@ class TrainingData:
     recordings: Mapping[str, Mapping[str, int]]
     initial_weights: str = ""
     before: "TrainingData | None" = None
+    without_patient_id: int = 0
 
     def count(self, split: str) -> int:
         """Recordings of a split that were learnt from."""

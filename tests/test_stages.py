@@ -13,9 +13,10 @@ from keras_ecg_mae.config import Config, Evaluation, MaeFinetuning, Training
 from keras_ecg_mae.dataset import Manifest, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import evaluate
-from keras_ecg_mae.run_folder import mark_done, read_done
+from keras_ecg_mae.run_folder import expect_settings, mark_done, read_done, write_json
 from keras_ecg_mae.run_record import read_commands
 from keras_ecg_mae.stages import begin_run, run_stage, summary
+from keras_ecg_mae.stages.settings import deciding_settings
 from keras_ecg_mae.training.finetune import trials
 
 DIVERGED = {"validation_loss": None, "diverged": "in step 3"}
@@ -151,6 +152,19 @@ def test_pretraining_on_other_splits_is_another_pretraining(
     run_stage("pretrain", tiny_config, simulated)
     with pytest.raises(RunError, match=r"splits: \['train'\] then, \['train', 'test'\] now"):
         run_stage("pretrain", changed(tiny_config, "pretraining", splits=("train", "test")), simulated)
+
+
+def test_an_evaluation_of_the_classifier_before_is_refused_in_a_sentence(
+    tiny_config: Config, simulated: Manifest
+) -> None:
+    run = Path(tiny_config.training.run)
+    mark_done(run / "finetune", {"steps": 3})
+    then = deciding_settings("evaluate", tiny_config, simulated)
+    write_json(run / "evaluation" / "settings.json", then)
+    mark_done(run / "evaluation", {})
+    mark_done(run / "finetune", {"steps": 4})
+    with pytest.raises(RunError, match=r"other ones: the stage finetune was done anew\. Give"):
+        expect_settings(run / "evaluation", deciding_settings("evaluate", tiny_config, simulated))
 
 
 def test_learning_rates_may_change_where_nothing_comes_of_it(

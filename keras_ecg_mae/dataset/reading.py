@@ -33,13 +33,11 @@ class LabelledPatients:
 
     Attributes:
         keys: their patient keys.
-        positive_patients: how many of them have a recording with label 1.
         recordings: their labelled recordings.
         positives: those with label 1.
     """
 
     keys: tuple[str, ...]
-    positive_patients: int
     recordings: int
     positives: int
 
@@ -109,7 +107,7 @@ def labelled_patients(manifest: Manifest, fraction: float, seed: int, split: str
             f"{fraction:g} of the {split} patients. Received {positives} positive of {recordings} labelled "
             "recordings: raise --finetune_label_fraction or prepare more recordings."
         )
-    return LabelledPatients(keys, len(chosen[0]), recordings, positives)
+    return LabelledPatients(keys, recordings, positives)
 
 
 def learnt_from(
@@ -153,10 +151,7 @@ def steps_per_epoch(
 
     Raises:
         DatasetError: there is not one, or the share of patients has not both labels.
-        ValueError: a share of the labels is asked for, but no labels.
     """
-    if label_fraction < 1 and not labelled:
-        raise ValueError(f"Expected labelled=True with a label_fraction under 1. Received {label_fraction} without.")
     if label_fraction < 1:
         records = labelled_patients(manifest, label_fraction, seed).recordings
     else:
@@ -215,7 +210,6 @@ def training_batches(
 
     Raises:
         DatasetError: the splits do not fill one batch, or the share of patients has not both labels.
-        ValueError: a share of the labels is asked for, but no labels.
     """
     steps = steps_per_epoch(manifest, batch_size, labelled, splits=splits, label_fraction=label_fraction, seed=seed)
     shards = _training_shards(manifest, labelled, splits)

@@ -27,10 +27,10 @@ def assign_splits(
 ) -> pd.Series:
     """The split of each recording: `"train"`, `"validation"` or `"test"`.
 
-    Sawano et al., Methods ("Data preparation"): 70% / 15% / 15% at random, no patient in two splits; the external
-    institutions are tested on only. The paper does not say that it stratified. Here each institution and each kind of
-    patient (any positive recording, negative ones only, none labelled) is divided in these proportions, counted in
-    recordings; a patient of several institutions counts for the one with most of their recordings.
+    As in Sawano et al., 2.1, no patient is in two splits, and the external institutions are tested on only. The paper
+    gives no fractions and does not say that it stratified. Here each institution and each kind of patient (any positive
+    recording, negative ones only, none labelled) is divided in the given proportions, counted in recordings; a patient
+    of several institutions counts for the one with most of their recordings.
 
     All recordings of a patient go together, so a patient seen by an external institution is tested on everywhere.
     Another dataset of the same table deals an internal institution's patients alike, whichever other institutions are

@@ -16,6 +16,7 @@ from keras_ecg_mae.evaluation.metrics import Auroc, OperatingPoint, Proportion
 from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results, score
 from keras_ecg_mae.run_folder import write_json, write_whole
+from keras_ecg_mae.run_record import Dataset
 
 PREDICTIONS, RESULTS, TABLE = "predictions.csv", "results.json", "results.md"
 ROC, CALIBRATION = "roc.png", "calibration.png"
@@ -32,6 +33,8 @@ def evaluate(
     threshold: float | None = None,
     trained_patients: Collection[str] | None = None,
     notes: Sequence[str] = (),
+    run: str = "",
+    dataset: Dataset | None = None,
 ) -> Results:
     """Predicts every batch, scores the test ECGs and writes everything into `folder`, `results.json` last.
 
@@ -47,17 +50,19 @@ def evaluate(
         trained_patients: keys of the patients whose labels training was allowed. Test ECGs of theirs are left out, and
             validation ECGs of others. None leaves nothing out.
         notes: what a reader has to know beside the figures, a sentence each.
+        run, dataset: what is evaluated, and on what, for the tables.
 
     Raises:
-        RunError: a probability or label that is none, a record that comes twice (each names the record), no test ECG,
-            or a validation ECG of an external institution.
+        RunError: a probability or label that is none, a record that comes twice (each names the record), or no test
+            ECG.
     """
     parts = [_predicted(predict, batch) for batch in batches]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if trained_patients is not None and not table.empty:
         learnt = table["patient_key"].isin(trained_patients)
         left_out = table[learnt & (table["split"] == "test")]
-        if not left_out.empty:
+        # Within a dataset its splits keep patients apart; another one is tested on whole.
+        if not left_out.empty or (table["split"] == "test").all():
             notes = (
                 *notes,
                 f"Left out: {len(left_out):,} ECGs of {left_out['patient_key'].nunique():,} patients whom training has "
@@ -69,14 +74,8 @@ def evaluate(
     repeated = table["record_id"].duplicated()
     if repeated.any():
         raise RunError(f"Expected every record once. Received {table['record_id'][repeated].iloc[0]!r} twice.")
-    leaked = table[(table["split"] == "validation") & table["institution"].isin(external_institutions)]
-    if not leaked.empty:
-        raise RunError(
-            f"Expected no validation ECG of the external institution {leaked['institution'].iloc[0]!r}. "
-            f"Received {len(leaked)}, the first being {leaked['record_id'].iloc[0]!r}."
-        )
     results, curves = score(table, external_institutions, label_name, confidence, threshold)
-    results = replace(results, notes=tuple(notes))
+    results = replace(results, notes=tuple(notes), run=run, dataset=dataset)
     # An interrupted evaluation leaves no results rather than those of other predictions.
     (folder / RESULTS).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, table)
@@ -129,6 +128,8 @@ def read_results(folder: Path) -> Results:
         fields = {**data, "validation": _read_group(data["validation"])}
         fields["groups"] = tuple(_read_group(group) for group in data["groups"])
         fields["notes"] = tuple(data["notes"])
+        if data.get("dataset"):
+            fields["dataset"] = Dataset(**data["dataset"])
         return Results(**fields)
     except FileNotFoundError:
         raise RunError(f"{path}: Expected the results of an evaluation. Received no such file.") from None
@@ -167,7 +168,14 @@ def format_results(results: Results) -> str:
             for place, (cell, pad) in enumerate(zip(row, pads, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, *(f"* {note}" for note in results.notes)])
+    return "\n".join([*lines, *_origin(results), *(f"* {note}" for note in results.notes)])
+
+
+def _origin(results: Results) -> list[str]:
+    """A line about what was evaluated, and on what; none where that was not said."""
+    if results.dataset is None:
+        return []
+    return [f"Run {results.run}, dataset {results.dataset.folder} (checksum {results.dataset.sha256})."]
 
 
 def _columns(text: str) -> int:
@@ -180,18 +188,20 @@ def format_markdown(results: Results) -> str:
     level = f"{100 * results.confidence:g}%"
     header = ["Institution", "Role", "ECGs", "Patients", "Positive ECGs", "Positive patients", f"AUROC ({level} CI)"]
     header += ["Sensitivity", "Specificity", "PPV", "NPV", "AUPRC", "Brier"]
+    validated = [results.validation] if results.validation.ecgs else []
     lines = [
         f"# Evaluation: {results.label_name}",
         "",
+        *(line + "\n" for line in _origin(results)),
         f"Threshold {results.threshold:.6g}: {results.threshold_rule}. "
-        "It was chosen on the validation row, whose accuracy is therefore optimistic. "
-        f"Intervals are at {level} and respect several ECGs of one patient.",
+        + ("It was chosen on the validation row, whose accuracy is therefore optimistic. " if validated else "")
+        + f"Intervals are at {level} and respect several ECGs of one patient.",
         *(f"\n{note}" for note in results.notes),
         "",
         "| " + " | ".join(header) + " |",
         "|---|---|" + "---:|" * (len(header) - 2),
     ]
-    for group in (*results.groups, results.validation):
+    for group in (*results.groups, *validated):
         point = group.operating_point
         cells = [group.name.replace("|", "\\|").replace("\n", " "), group.role]
         cells += [f"{n:,}" for n in (group.ecgs, group.patients, group.positive_ecgs, group.positive_patients)]

@@ -17,6 +17,7 @@ from keras_ecg_mae.evaluation.metrics import (
     operating_point,
     youden_threshold,
 )
+from keras_ecg_mae.run_record import Dataset
 
 FALLBACK_THRESHOLD = 0.5
 
@@ -58,6 +59,8 @@ class Results:
         validation: the ECGs the threshold was chosen on; its sensitivity and specificity are therefore optimistic.
         groups: internal institutions by name, `all internal`, external institutions by name, `all external`.
         notes: what a reader has to know beside the figures, a sentence each.
+        run: folder of the run that was evaluated; empty where nobody said it.
+        dataset: what it was evaluated on; None where nobody said it.
     """
 
     label_name: str
@@ -67,6 +70,8 @@ class Results:
     validation: Group
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+    run: str = ""
+    dataset: Dataset | None = None
 
 
 def score(

@@ -78,7 +78,7 @@ def write_simulated_cohort(
 
     Patients have one to three recordings each; 4% of the recordings have no ejection fraction in the table. With
     `counts` there are as many of either as these say. Devices differ between institutions:
-    `simulated_device.device_of`. The table is written last, so a run that was broken off leaves none; where the very
+    `device.device_of`. The table is written last, so a run that was broken off leaves none; where the very
     table stands already with all its recordings, nothing is done.
 
     Args:

@@ -16,6 +16,7 @@ from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.run_folder import expect_made_from
+from keras_ecg_mae.run_record import Dataset
 from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import local_copy, storage_path
 from keras_ecg_mae.training.finetune import CLASSIFIER
@@ -65,8 +66,8 @@ def evaluate_predictions(
 
     On the run's own dataset these are its test ECGs, beside the validation ECGs that fine-tuning was allowed. On
     another one they are all labelled ECGs, whichever their split, but for those of patients whom fine-tuning has learnt
-    from; an institution is external where fine-tuning has learnt from none of its ECGs. Where the patients of the two
-    datasets cannot be compared, of an internal institution its split test alone is taken.
+    from. An institution is external where fine-tuning could learn from none of its ECGs. Where the patients of the two
+    datasets cannot all be compared, of an internal institution its split test alone is taken.
 
     Args:
         predict: `(batch, 12, 5000)` mV -> probabilities `(batch,)`.
@@ -79,20 +80,21 @@ def evaluate_predictions(
     trained, patients = expect_training_data(finetuning, "finetune"), read_patients(finetuning)
     _expect_label(trained, manifest)
     notes = _notes(trained, manifest)
-    external, splits = manifest.external_institutions, ["validation", "test"]
-    own = manifest.digest == trained.dataset.sha256
-    comparable = own or manifest.patient_keys == trained.patient_keys != ""
+    digest = manifest.digest
+    own = digest == trained.dataset.sha256
+    seen = _fine_tuned_on(manifest) if own else trained.recordings.keys()
+    internal = sorted(name for name in manifest.institutions if name in seen)
+    external, splits = [name for name in manifest.institutions if name not in internal], list(SPLITS[1:])
+    same_secret = own or manifest.patient_keys == trained.patient_keys != ""
     if not own:
-        internal = [name for name in manifest.institutions if name in trained.recordings]
-        external, splits = tuple(name for name in manifest.institutions if name not in internal), list(SPLITS)
-        if not comparable:
+        splits = list(SPLITS)
+        if internal:
+            notes.append(f"Taken for the run's own institutions, by their names: {', '.join(internal)}.")
+        if unknown := _unknown_patients(trained, manifest):
             shards = [shard for shard in manifest.shards if shard.split == "test" or shard.institution in external]
             manifest = replace(manifest, shards=tuple(shards))
             among = f" They may be among the test ECGs of {', '.join(internal)}." if internal else ""
-            notes.append(
-                "Patients whom fine-tuning has learnt from could not be left out: the patient keys of this dataset "
-                f"were made with another secret than those of {trained.dataset.folder}.{among}"
-            )
+            notes.append(f"Patients whom fine-tuning has learnt from could not all be left out: {unknown}{among}")
     batches = evaluation_batches(
         manifest, splits, batch_size=config.evaluation.evaluate_batch_size, labelled=True
     ).as_numpy_iterator()
@@ -104,9 +106,35 @@ def evaluate_predictions(
         label_name=trained.label_name,
         confidence=config.evaluation.confidence,
         threshold=threshold,
-        trained_patients=patients if comparable else None,
+        trained_patients=patients if same_secret else None,
+        run=trained.run,
+        dataset=Dataset(manifest.folder, digest, manifest.count()),
         notes=notes,
     )
+
+
+def _fine_tuned_on(manifest: Manifest) -> set[str]:
+    """Institutions of a run's own dataset that fine-tuning may learn from, with whichever share of the labels."""
+    return {
+        shard.institution
+        for shard in manifest.shards
+        if shard.split != "test" and shard.labelled and shard.institution not in manifest.external_institutions
+    }
+
+
+def _unknown_patients(trained: TrainingData, manifest: Manifest) -> str:
+    """Why patients of another dataset may be the run's without having their keys; empty where they cannot."""
+    if not manifest.patient_keys == trained.patient_keys != "":
+        return (
+            f"the patient keys of this dataset were made with another secret than those of {trained.dataset.folder}. "
+            f"Prepare it with --patient_key_file={trained.dataset.folder.rstrip('/')}.key."
+        )
+    nameless = (
+        (trained.dataset.folder, trained.without_patient_id),
+        (manifest.folder, manifest.table.get("without_patient_id", 0)),
+    )
+    named = " and ".join(f"{count:,} of {folder}" for folder, count in nameless if count)
+    return f"recordings do not name their patient, {named}." if named else ""
 
 
 def _as_test(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

@@ -25,8 +25,7 @@ from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions
 from keras_ecg_mae.stages.settings import FOLDERS
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.finetune import load_autoencoder
-from keras_ecg_mae.training.pretrain import AUTOENCODER
-from keras_ecg_mae.training_data import describe_label, expect_training_data
+from keras_ecg_mae.training_data import AUTOENCODER, describe_label, expect_training_data
 
 _COMPARED_RECORDINGS = 8
 

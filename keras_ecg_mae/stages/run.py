@@ -139,9 +139,14 @@ def own_dataset(stage: str, config: Config) -> Manifest:
     """The dataset that the model to evaluate or export was trained on: `--dataset`, or without it where it lay then.
 
     Raises:
-        DatasetError: it does not lie there. RunError: the model is not trained yet.
+        DatasetError: it does not lie there. RunError: the model is not trained yet, or another dataset lies there now.
     """
-    return read_manifest(config.training.dataset or trained_on(stage, config).dataset.folder)
+    if config.training.dataset:
+        return read_manifest(config.training.dataset)
+    trained = trained_on(stage, config)
+    manifest = read_manifest(trained.dataset.folder)
+    _expect_own(trained, manifest)
+    return manifest
 
 
 def _pretrain(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:

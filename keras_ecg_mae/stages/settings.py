@@ -12,7 +12,7 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.run_folder import DONE, read_done
 from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.finetune import trials
-from keras_ecg_mae.training.pretrain import AUTOENCODER
+from keras_ecg_mae.training_data import AUTOENCODER
 
 FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
 AUTOENCODER_EXPORT = "export_autoencoder"  # of the same run, beside its classifier's

@@ -1,4 +1,4 @@
-"""Fine-tuning of a pretrained encoder (Sawano et al., Methods, 'Fine-tuning'), and training of the baselines."""
+"""Fine-tuning of a pretrained encoder (Sawano et al., 2.4), and training of the baselines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ class Trial:
 def trials(config: Config) -> list[Trial]:
     """The trainings that `--finetune_recipe` asks for.
 
-    `paper`: one at each constant rate (Sawano et al.), ended early by the patience, which is ours. `mae`: one, to its
-    end, since its cosine is at its smallest only there.
+    `paper`: one at each initial rate of Sawano et al., 2.4; the patience and that it is constant are ours. `mae`: one,
+    to its end, since its cosine is at its smallest only there.
     """
     settings, mae = config.finetuning, config.mae_finetuning
     if settings.recipe == "mae":

@@ -1,4 +1,4 @@
-"""Masked-autoencoder pretraining (Sawano et al., Methods, 'Pretraining'; recipe of He et al. 2022, table 8)."""
+"""Masked-autoencoder pretraining (Sawano et al., 2.2; recipe of He et al. 2022, table 8)."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +27,8 @@ from keras_ecg_mae.training.published import load_published
 from keras_ecg_mae.training.record import note_training_data
 from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
+from keras_ecg_mae.training_data import AUTOENCODER
 
-AUTOENCODER = "autoencoder.keras"
 # Sawano et al., figures 3 and 1.
 PICTURES = {"reconstruction.png": LEADS, "reconstruction_II_V5.png": ("II", "V5")}
 RECONSTRUCTION_TABLE = "reconstruction.csv"

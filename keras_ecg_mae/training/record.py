@@ -7,7 +7,7 @@ from typing import Any
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest, learnt_from
 from keras_ecg_mae.run_record import Dataset
-from keras_ecg_mae.training_data import TrainingData, read_training_data, to_json, write_patients
+from keras_ecg_mae.training_data import AUTOENCODER, TrainingData, read_training_data, to_json, write_patients
 
 
 def note_training_data(
@@ -39,6 +39,12 @@ def note_training_data(
         patient_keys=manifest.patient_keys,
         recordings=learnt.recordings,
         initial_weights="" if initial_weights is None else str(initial_weights),
-        before=None if initial_weights is None else read_training_data(initial_weights.parent),
+        before=None if initial_weights is None else _training_data_of(initial_weights),
+        without_patient_id=manifest.table.get("without_patient_id", 0),
     )
     return to_json(data)
+
+
+def _training_data_of(weights: Path) -> TrainingData | None:
+    """What weights were trained on; None of any other file than the one that a stage left in its folder."""
+    return read_training_data(weights.parent) if weights.name == AUTOENCODER else None

@@ -15,6 +15,7 @@ from keras_ecg_mae.evaluation.evaluate import evaluate, format_results, read_res
 from keras_ecg_mae.evaluation.metrics import auroc, youden_threshold
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Results
+from keras_ecg_mae.run_record import Dataset
 
 FILES = {"predictions.csv", "results.json", "results.md", "roc.png", "calibration.png"}
 Batch = dict[str, np.ndarray]
@@ -187,11 +188,6 @@ def test_refuses_what_would_give_wrong_numbers(tmp_path: Path, batches: list[Bat
     assert not (tmp_path / "evaluation").exists()
 
 
-def test_refuses_a_threshold_chosen_on_an_external_institution(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="Expected no validation ECG of the external institution 'A'"):
-        run(tmp_path, external_institutions=("A",))
-
-
 def test_refuses_predictions_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"Expected predictions of shape \(64,\), one an ECG. Received shape \(64, 1\)"):
         evaluate(
@@ -215,6 +211,22 @@ def test_read_results_names_the_file_and_what_is_wrong(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(RunError, match=r"results\.json: Expected the results of an evaluation"):
             read_results(tmp_path)
+
+
+def test_the_tables_name_the_run_and_the_dataset(tmp_path: Path) -> None:
+    results = run(tmp_path, run="runs/x", dataset=Dataset("datasets/y", "abc123", 300))
+    assert read_results(tmp_path) == results
+    for text in (format_results(results), (tmp_path / "results.md").read_text()):
+        assert "Run runs/x, dataset datasets/y (checksum abc123)." in text
+
+
+def test_without_validation_ecgs_the_table_has_no_row_of_them(tmp_path: Path) -> None:
+    run(tmp_path / "own")
+    batches = [{**batch, "split": np.full(len(batch["label"]), "test")} for batch in made_up()]
+    run(tmp_path / "other", batches, threshold=0.9)
+    for folder, count in (("own", 2), ("other", 0)):
+        assert (tmp_path / folder / "results.md").read_text().count("validation row") == count / 2
+        assert (tmp_path / folder / "results.md").read_text().count("| validation |") == count / 2
 
 
 def test_a_threshold_chosen_before_is_kept(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.run_folder import mark_done, read_done, write_json
-from keras_ecg_mae.stages import evaluate_dataset, run_stage, summary
+from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.stages import evaluate_dataset, own_dataset, run_stage, summary
 from keras_ecg_mae.stages.evaluation import evaluate_predictions, own_results
 from keras_ecg_mae.training.record import note_training_data
-from keras_ecg_mae.training_data import read_patients, write_patients
+from keras_ecg_mae.training_data import expect_training_data, read_patients, write_patients
 
 INTERNAL, EXTERNAL = ["institution_1", "institution_2"], ["institution_3"]
 
@@ -105,7 +106,8 @@ def test_an_institution_is_internal_where_the_run_was_trained_on_it(
     # Nobody was trained on at the third: all its labelled ECGs are tested on. At the others those not trained on are.
     assert set(table["record_id"]) == labelled(simulated, ["test"], [*INTERNAL, *EXTERNAL])
     assert not set(table["patient_key"]) & read_patients(finetuned)
-    (left_out,) = results.notes
+    by_name, left_out = results.notes
+    assert by_name.endswith(": institution_1, institution_2.")
     assert left_out.startswith(f"Left out: {simulated.count('train', labelled=True) + simulated.count('validation')} ")
     assert read_results(tmp_path) == results
     assert f"* {left_out}" in format_results(results)
@@ -130,7 +132,8 @@ def test_patients_of_another_secret_cannot_be_left_out_and_the_results_say_so(
     for secret in ("another", ""):
         results = evaluated(tiny_config, replace(simulated, patient_keys=secret, external_institutions=()), tmp_path)
         assert roles(results)["institution_3"] == "external"
-        assert "may be among the test ECGs of institution_1, institution_2." in results.notes[0]
+        assert "may be among the test ECGs of institution_1, institution_2." in results.notes[1]
+        assert f"--patient_key_file={simulated.folder}.key" in results.notes[1]
         assert set(rows_tested(tmp_path)["record_id"]) == labelled(simulated, ["test"], [*INTERNAL, *EXTERNAL])
 
 
@@ -215,6 +218,48 @@ def test_results_of_a_classifier_that_is_gone_are_not_taken_for_the_new_ones(
     assert "AUROC" not in text
     assert "finetune was done anew" in text
     assert "--stages=pretrain,evaluate,export" in text
+
+
+def test_recordings_that_name_no_patient_are_not_taken_for_new_patients(
+    tiny_config: Config, simulated: Manifest, finetuned: Path, tmp_path: Path
+) -> None:
+    nameless = replace(simulated, external_institutions=(), table={**simulated.table, "without_patient_id": 7})
+    whole = replace(simulated, external_institutions=())
+    for trained_on, tested_on in ((simulated, nameless), (nameless, whole)):
+        note_finetuning(tiny_config, replace(trained_on, external_institutions=("institution_3",)))
+        results = evaluated(tiny_config, tested_on, tmp_path)
+        assert "7 of " in results.notes[1]
+        assert "may be among the test ECGs of institution_1, institution_2." in results.notes[1]
+        assert results.notes[2].startswith("Left out: 0 ECGs of 0 patients")
+        assert set(rows_tested(tmp_path)["record_id"]) == labelled(simulated, ["test"], [*INTERNAL, *EXTERNAL])
+
+
+def test_an_institution_that_is_all_test_is_external_whether_it_was_called_so_or_not(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    uncalled = replace(simulated, external_institutions=())
+    note_finetuning(tiny_config, uncalled, fraction=0.3)
+    results = evaluated(tiny_config, uncalled, tmp_path)
+    assert roles(results) == {"institution_1": "internal", "institution_2": "internal", "institution_3": "external"}
+    assert results.dataset == Dataset(uncalled.folder, uncalled.digest, uncalled.count())
+
+
+def test_another_dataset_where_the_runs_own_lay_is_not_taken_for_it(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    note_finetuning(tiny_config, replace(simulated, external_institutions=("institution_2", "institution_3")))
+    config = replace(tiny_config, training=replace(tiny_config.training, dataset=""))
+    with pytest.raises(RunError, match="Expected the dataset that the run"):
+        own_dataset("evaluate", config)
+
+
+def test_another_file_beside_an_encoder_does_not_inherit_its_record(
+    tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    encoder = note_pretraining(tiny_config, simulated, tmp_path / "pretrain", ("train",))
+    for name, known in ((encoder.name, True), ("other.keras", False)):
+        trained = expect_training_data(note_finetuning(tiny_config, simulated, encoder.with_name(name)), "finetune")
+        assert (trained.before is not None) == known
 
 
 def test_what_is_noted_is_what_was_learnt_from(simulated: Manifest) -> None:
