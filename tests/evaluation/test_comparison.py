@@ -80,8 +80,8 @@ def test_two_runs_of_one_title_are_told_apart(made_run: MakeRun) -> None:
 
 def test_two_datasets_of_one_folder_are_told_apart(made_run: MakeRun) -> None:
     one, two = made_run("one"), made_run("two", dataset="dataset2")
-    path = two / "finetune" / "done.json"
-    path.write_text(path.read_text().replace("missing/dataset2", "missing/dataset1"))
+    for path in (two / "finetune" / "done.json", two / "evaluation" / "settings.json"):
+        path.write_text(path.read_text().replace("missing/dataset2", "missing/dataset1"))
     names = [column.training_set for column in compared(one, two)]
     assert names == [f"dataset1 ({column.run.dataset.sha256[:8]})" for column in compared(one, two)]
     assert len(set(names)) == 2

@@ -15,6 +15,7 @@ from keras_ecg_mae.dataset.manifest import write_cohort
 from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.evaluation.document import Document
 from keras_ecg_mae.evaluation.report import make_report
+from keras_ecg_mae.run_folder import read_done
 
 MakeRun = Callable[..., Path]
 SUPPLEMENT = ("demographics", "internal_characteristics", "external_characteristics")
@@ -30,7 +31,7 @@ def move_to(run: Path, manifest: Manifest) -> None:
     dataset = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
     done["training_data"]["dataset"] = done["training_data"]["before"]["dataset"] = dataset
     (run / "finetune" / "done.json").write_text(json.dumps(done))
-    (run / "evaluation" / "settings.json").write_text(json.dumps({"dataset": manifest.digest}))
+    (run / "evaluation" / "settings.json").write_text(json.dumps({"finetune": read_done(run / "finetune")}))
 
 
 def test_a_runs_own_dataset_is_found(made_run: MakeRun, simulated: Manifest) -> None:
@@ -113,7 +114,6 @@ def test_two_runs_are_compared_at_the_institutions_external_to_both(made_run: Ma
 
 def test_pictures_of_pretrained_runs_are_in_it(made_run: MakeRun) -> None:
     plain, pretrained = made_run("plain", dataset="dataset2"), made_run("pretrained", "--title=MAE")
-    (pretrained / "pretrain").mkdir()
     (pretrained / "pretrain" / "reconstruction.png").write_bytes(b"twelve")
     (pretrained / "pretrain" / "reconstruction_II_V5.png").write_bytes(b"two")
     pictures = [picture for part in make_report([plain, pretrained], []).parts for picture in part.pictures]
