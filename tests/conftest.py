@@ -145,6 +145,7 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         gain: float = 0.0,
         seed: int = 0,
         label_name: str = "lvsd",
+        lvef_threshold: float = 40.0,
     ) -> Path:
         import hashlib
 
@@ -192,7 +193,7 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
             weights = f"{run}/pretrain/autoencoder.keras"
         else:
             weights = "" if encoder == "random" else encoder
-        threshold = 40.0 if label_name == "lvsd" else None
+        threshold = lvef_threshold if label_name == "lvsd" else None
         trained = TrainingData(str(run), data, label_name, threshold, "", seen, weights, before)
         write_json(run / "evaluation" / "settings.json", {"dataset": sha256, "finetune": to_json(trained)})
         write_json(
@@ -201,6 +202,9 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
                 "pretrain": {"steps": 3} if encoder == "pretrain" else None,
                 "architecture": given.get("architecture", "vit"),
                 "encoder": encoder,
+                "recipe": given.get("finetune_recipe", "paper"),
+                "trained": given.get("finetune_trained", "all"),
+                "label_fraction": float(given.get("finetune_label_fraction", "1")),
                 "transfer": given.get("finetune_transfer", "encoder"),
                 "size": given.get("size", "large"),
                 "dataset": sha256,
