@@ -145,6 +145,7 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         gain: float = 0.0,
         seed: int = 0,
         label_name: str = "lvsd",
+        lvef_threshold: float = 40.0,
     ) -> Path:
         import hashlib
 
@@ -192,22 +193,28 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
             weights = f"{run}/pretrain/autoencoder.keras"
         else:
             weights = "" if encoder == "random" else encoder
-        threshold = 40.0 if label_name == "lvsd" else None
+        threshold = lvef_threshold if label_name == "lvsd" else None
         trained = TrainingData(str(run), data, label_name, threshold, "", seen, weights, before)
-        write_json(run / "evaluation" / "settings.json", {"dataset": sha256})
+        write_json(run / "evaluation" / "settings.json", {"dataset": sha256, "finetune": to_json(trained)})
         write_json(
             run / "finetune" / "settings.json",
             {
+                "pretrain": {"steps": 3} if encoder == "pretrain" else None,
                 "architecture": given.get("architecture", "vit"),
                 "encoder": encoder,
+                "recipe": given.get("finetune_recipe", "paper"),
+                "trained": given.get("finetune_trained", "all"),
+                "label_fraction": float(given.get("finetune_label_fraction", "1")),
                 "transfer": given.get("finetune_transfer", "encoder"),
                 "size": given.get("size", "large"),
                 "dataset": sha256,
             },
         )
-        for stage, hour in (("finetune", 4), ("evaluation", 5)):
+        results = {"pretrain": {"steps": 3}, "finetune": to_json(trained), "evaluation": {}}
+        for hour, (stage, result) in enumerate(results.items(), start=3):
             made = {"done": f"2026-01-02T0{hour}:04:05+00:00", "git_revision": "0123abc-dirty", "version": "0.1.0"}
-            write_json(run / stage / "done.json", {**(to_json(trained) if stage == "finetune" else {}), "made": made})
+            if stage != "pretrain" or encoder == "pretrain":
+                write_json(run / stage / "done.json", {**result, "made": made})
         record_command(
             run,
             Command(

@@ -32,7 +32,7 @@ def test_it_prints_markdown_and_writes_files(made_run: MakeRun, tmp_path: Path) 
     assert "|  | Trained on dataset1: MAE | Trained on dataset1: CNN |" in answer.stdout
     assert "| all external | " in answer.stdout
     assert "<br>p < 0.001 (t), z = " in answer.stdout
-    assert "for lvsd on test ECGs" in answer.stdout
+    assert "for lvsd (ejection fraction under 40%) on test ECGs" in answer.stdout
     written = {path.name for path in (tmp_path / "new/report").iterdir()}
     assert written == {
         *("report.md", "report.html", "table_3.csv", "table_3_institutions.csv", "table_3_ecgs.csv"),

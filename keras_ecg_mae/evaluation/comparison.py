@@ -22,7 +22,8 @@ class Column:
     Attributes:
         run: the run.
         title: its title, told apart from those of the other runs of the same training set.
-        training_set: a short name of its dataset, told apart from those of the other runs.
+        dataset: a short name of its dataset, told apart from those of the other runs.
+        training_set: that name, and the share of the labels where it is not all of them.
         pretraining: what its encoder was pretrained on: a dataset's short name, or published weights; empty for none.
         baseline: the CNN of the same training set; None without one, and for the CNN itself.
         groups: the run's scores by cohort.
@@ -31,6 +32,7 @@ class Column:
 
     run: FinishedRun
     title: str
+    dataset: str
     training_set: str
     pretraining: str
     baseline: FinishedRun | None
@@ -77,7 +79,7 @@ def compare(runs: Sequence[FinishedRun]) -> tuple[Column, ...]:
     for members in sets.values():
         for run in members[1:]:
             _expect_same_records(members[0], run)
-    return tuple(_column(run, names, sets[run.dataset.sha256]) for run in runs)
+    return tuple(_column(run, names, sets[_training_set(run)]) for run in runs)
 
 
 def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
@@ -85,7 +87,7 @@ def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
         if any(run.folder.resolve() == other.folder.resolve() for other in runs[:place]):
             raise RunError(f"{run.folder}: Expected every run once. Received it twice.")
         for word, value, first in (
-            ("label", run.results.label_name, runs[0].results.label_name),
+            ("label", run.trained.label, runs[0].trained.label),
             ("confidence level", run.results.confidence, runs[0].results.confidence),
         ):
             if value != first:
@@ -95,10 +97,14 @@ def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
                 )
 
 
-def _training_sets(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
-    sets: dict[str, list[FinishedRun]] = {}
+def _training_set(run: FinishedRun) -> tuple[str, float]:
+    return run.dataset.sha256, run.label_fraction
+
+
+def _training_sets(runs: Sequence[FinishedRun]) -> dict[tuple[str, float], list[FinishedRun]]:
+    sets: dict[tuple[str, float], list[FinishedRun]] = {}
     for run in runs:
-        sets.setdefault(run.dataset.sha256, []).append(run)
+        sets.setdefault(_training_set(run), []).append(run)
     return sets
 
 
@@ -154,7 +160,8 @@ def _expect_same_records(first: FinishedRun, second: FinishedRun) -> None:
 
 def _column(run: FinishedRun, names: dict[str, str], members: Sequence[FinishedRun]) -> Column:
     """The column of one of the `members`, the runs of a training set."""
-    training_set = names[run.dataset.sha256]
+    dataset = names[run.dataset.sha256]
+    training_set = dataset if run.label_fraction == 1 else f"{dataset} ({100 * run.label_fraction:g}% of the labels)"
     title = run.title if [member.title for member in members].count(run.title) == 1 else f"{run.title} ({run.folder})"
     cnn = _baseline(training_set, members)
     baseline = None if cnn is run else cnn
@@ -165,7 +172,7 @@ def _column(run: FinishedRun, names: dict[str, str], members: Sequence[FinishedR
             cohort: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
             for cohort, group in groups.items()
         }
-    return Column(run, title, training_set, _pretraining(run, names), baseline, groups, differences)
+    return Column(run, title, dataset, training_set, _pretraining(run, names), baseline, groups, differences)
 
 
 def paired_difference(rows: pd.DataFrame, others: pd.DataFrame, confidence: float) -> AurocDifference:

@@ -41,6 +41,11 @@ def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Par
         )
     level = f"{100 * first.results.confidence:g}%"
     compared = [_compared(fewer, more, name, paper) for name in institutions]
+    if all(_matched(fewer, more, name)[0].empty for name in institutions):
+        raise RunError(
+            f"Expected {first.folder} and {second.folder} to have test ECGs in common. Received none at "
+            f"{', '.join(institutions)}: the two datasets are not of the same recordings."
+        )
     table = Table(
         name="fewer_labels",
         caption=f"AUROC ({level} CI) at the institutions external to both runs, on the ECGs that both were tested on",
@@ -105,9 +110,10 @@ def _labels(fewer: Column, more: Column, paper: Paper | None) -> list[str]:
 
 
 def _verdict(differences: Sequence[AurocDifference]) -> str:
-    higher = sum((item.difference or 0) > 0 for item in differences)
+    defined = [item.difference for item in differences if item.difference is not None]
+    higher = sum(difference > 0 for difference in defined)
     above, below = sum((item.low or 0) > 0 for item in differences), sum((item.high or 0) < 0 for item in differences)
     return (
-        f"The first run's AUROC is higher at {higher} of {len(differences)} institutions external to both. The "
-        f"interval of the difference lies above 0 at {above}, below 0 at {below}."
+        f"The first run's AUROC is higher at {higher} of {len(defined)} institutions external to both where the "
+        f"difference is defined. Its interval lies above 0 at {above}, below 0 at {below}."
     )

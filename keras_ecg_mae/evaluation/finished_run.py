@@ -10,8 +10,9 @@ from keras_ecg_mae.config import OWN_PRETRAINING
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
+from keras_ecg_mae.evaluation.reconstruction import FILE
 from keras_ecg_mae.evaluation.scoring import Group, Results
-from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, read_json, read_made
+from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, read_done, read_json, read_made
 from keras_ecg_mae.run_record import RECORD, Dataset, read_commands
 from keras_ecg_mae.training_data import TrainingData, expect_training_data
 
@@ -31,6 +32,9 @@ class FinishedRun:
         architecture: what was fine-tuned, `vit` or `cnn`.
         size: the size of a `vit`; empty for a CNN.
         transfer: `blocks` where its encoder was trained on images, see `config.Finetuning`.
+        recipe: of its fine-tuning, see `config.Finetuning`.
+        learning: which of its weights fine-tuning trained, the flag `--finetune_trained`.
+        label_fraction: share of the patients whose labels fine-tuning used.
         paper_column: the flag `--paper_column` of the last command that asked for fine-tuning.
         trained: what its weights have seen.
         pretrained: when and with what the encoder it started from was made; None where that is not this run's.
@@ -39,7 +43,9 @@ class FinishedRun:
         results: of its evaluation.
         predictions_sha256: checksum of its predictions table.
         test: the test ECGs of that table, see `predictions.COLUMNS`, ordered by record.
-        pictures: the reconstructions that its pretraining left, by their key in `PICTURES`.
+        pictures: the reconstructions that its pretraining left, by their key in `PICTURES`; none of a pretraining
+            that it did not start from.
+        reconstruction_errors: the table of that pretraining; None where there is none.
     """
 
     folder: Path
@@ -47,6 +53,9 @@ class FinishedRun:
     architecture: str
     size: str
     transfer: str
+    recipe: str
+    learning: str
+    label_fraction: float
     paper_column: str
     trained: TrainingData
     pretrained: Made | None
@@ -56,6 +65,7 @@ class FinishedRun:
     predictions_sha256: str
     test: pd.DataFrame
     pictures: dict[str, Path]
+    reconstruction_errors: Path | None
 
     @property
     def dataset(self) -> Dataset:
@@ -84,7 +94,8 @@ def read_finished_run(folder: Path) -> FinishedRun:
     """Reads what a finished run left in its folder.
 
     Raises:
-        RunError: a file is missing (each is named), is not what it should be, or tells of another dataset.
+        RunError: a file is missing (each is named), is not what it should be, or a stage was done anew and the next one
+            was not.
         DatasetError: the predictions table is wrong; names the row.
     """
     evaluation, finetuning = folder / EVALUATION, folder / FINETUNING
@@ -94,28 +105,29 @@ def read_finished_run(folder: Path) -> FinishedRun:
     if missing:
         raise RunError(
             f"{folder}: Expected a finished run. Received one without {', '.join(missing)}: "
-            f"run python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'}."
+            f"run {_train(folder)} --stages=finetune,evaluate."
         )
     trained = expect_training_data(finetuning, "finetune")
-    evaluated = (read_json(evaluation / SETTINGS) or {}).get("dataset", trained.dataset.sha256)
-    if evaluated != trained.dataset.sha256:
-        raise RunError(
-            f"{evaluation / SETTINGS}: Expected an evaluation on the dataset of the fine-tuning, "
-            f"{trained.dataset.sha256}. Received one on {evaluated}."
-        )
     commands = [command for command in read_commands(folder) if "finetune" in command.stages]
     titles = [command.title for command in commands if command.title]
     settings = read_json(finetuning / SETTINGS) or {}
     own = settings["encoder"] == OWN_PRETRAINING
+    _expect_made_of(folder, FINETUNING, EVALUATION)
+    if own:
+        _expect_made_of(folder, PRETRAINING, FINETUNING)
     predictions = read_predictions(evaluation / PREDICTIONS)
     test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
-    pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()}
+    pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()} if own else {}
+    errors = folder / PRETRAINING / FILE
     return FinishedRun(
         folder=folder,
         title=titles[-1] if titles else folder.resolve().name,
         architecture=settings["architecture"],
         size=settings.get("size", ""),
         transfer=settings["transfer"],
+        recipe=settings["recipe"],
+        learning=settings["trained"],
+        label_fraction=settings["label_fraction"],
         paper_column=commands[-1].paper_column if commands else "",
         trained=trained,
         pretrained=read_made(folder / PRETRAINING) if own else None,
@@ -125,4 +137,20 @@ def read_finished_run(folder: Path) -> FinishedRun:
         predictions_sha256=hashlib.sha256((evaluation / PREDICTIONS).read_bytes()).hexdigest(),
         test=test,
         pictures={key: path for key, path in pictures.items() if path.is_file()},
+        reconstruction_errors=errors if own and errors.is_file() else None,
     )
+
+
+def _expect_made_of(folder: Path, earlier: str, later: str) -> None:
+    """Raises `RunError` where a stage was done anew, so that what the later one made is of another model."""
+    if (read_json(folder / later / SETTINGS) or {}).get(earlier) != read_done(folder / earlier):
+        stale = [name for name in (FINETUNING, EVALUATION) if later in (name, FINETUNING)]
+        raise RunError(
+            f"{folder / later}: Expected what was made of {folder / earlier}. Received what was made of an earlier "
+            f"one, since the stage was done anew: remove {' and '.join(str(folder / name) for name in stale)}, and run "
+            f"{_train(folder)} --stages=finetune,evaluate."
+        )
+
+
+def _train(folder: Path) -> str:
+    return f"python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'}"

@@ -48,7 +48,6 @@ class AurocDifference:
         p_value: two-sided by Student's t, that the AUROCs are equal; None where there is no standard error.
         z: the difference over its standard error; None where there is none.
         normal_p_value: two-sided by the normal distribution of `z`, as R's pROC has it; None where there is no `z`.
-        standard_error: of the difference; None where it cannot be estimated from these ECGs.
         undefined: why something is None; empty where nothing is.
     """
 
@@ -58,7 +57,6 @@ class AurocDifference:
     p_value: float | None = None
     z: float | None = None
     normal_p_value: float | None = None
-    standard_error: float | None = None
     undefined: str = ""
 
 
@@ -159,7 +157,6 @@ def auroc_difference(
         p_value=2 * float(student_t.sf(abs(z), freedom)),
         z=z,
         normal_p_value=2 * float(norm.sf(abs(z))),
-        standard_error=error,
     )
 
 

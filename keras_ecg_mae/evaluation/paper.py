@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_ecg_mae.config import SPLITS
+from keras_ecg_mae.config import RANDOM, SPLITS
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.comparison import Cohort, Column
 
@@ -78,6 +78,10 @@ def expect_reproductions(columns: Sequence[Column]) -> None:
             "pretrained on": (tuple(sorted(before.recordings)) if before else weights or NOTHING, pretrained),
             # "All ECG data from Dataset1 and Dataset2 were used separately for the self-supervised pretraining" (2.1).
             "pretrained on the splits": (tuple(name for name in SPLITS if not before or before.count(name)), SPLITS),
+            "pretraining began with": ((before and before.initial_weights) or RANDOM, RANDOM),
+            "recipe": (run.recipe, "paper"),
+            "what learnt": (run.learning, "all"),
+            "share of the labels": (f"{run.label_fraction:g}", "1"),
             "fine-tuned on": (tuple(sorted(trained.recordings)), finetuned),
         }
         wrong = [f"{name}: {_text(found)}, not {_text(said)}" for name, (found, said) in ours.items() if found != said]

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 from keras_ecg_mae.evaluation.comparison import Column
 from keras_ecg_mae.evaluation.delineation import PARTS
-from keras_ecg_mae.evaluation.finished_run import PRETRAINING
 from keras_ecg_mae.evaluation.reconstruction import (
     ALL,
     EINTHOVEN,
     ERROR,
-    FILE,
     LEAD_GROUPS,
     LIMB_LEADS,
     MODEL,
@@ -26,9 +24,9 @@ from keras_ecg_mae.spec import LEADS
 def reconstruction_tables(columns: Sequence[Column]) -> tuple[Table, ...]:
     """Appendix C in numbers, of each pretrained run: by lead and part of the beat, and Einthoven's residual."""
     runs = {
-        column.name: read_reconstruction_errors(path)
+        column.name: read_reconstruction_errors(column.run.reconstruction_errors)
         for column in columns
-        if (path := column.run.folder / PRETRAINING / FILE).is_file()
+        if column.run.reconstruction_errors
     }
     if not runs:
         return ()

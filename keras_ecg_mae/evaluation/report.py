@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ecg_mae import __version__
-from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.evaluation.characteristics import supplementary_tables
 from keras_ecg_mae.evaluation.cohort_tables import cohort_tables, file_suffixes
 from keras_ecg_mae.evaluation.comparison import Column, compare
@@ -74,7 +74,7 @@ def make_report(
             parts.append(Part("Reconstructions", tables=errors, pictures=tuple(pictures)))
         parts.append(Part("Sources", tables=(sources_table(columns),)))
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
-    title = f"Report: detection of {runs[0].results.label_name}" if runs else "Report: cohorts"
+    title = f"Report: detection of {runs[0].trained.label}" if runs else "Report: cohorts"
     origin = f"Made by keras_ecg_mae {__version__} on {now} UTC."
     return Document(title, origin, tuple(parts), (cells_table(columns, paper),) if columns else ())
 
@@ -84,8 +84,16 @@ def _pair(columns: Sequence[Column], fewer: Sequence[Path], paper: Paper | None)
     if fewer:
         by_folder = {column.run.folder.resolve(): column for column in columns}
         return by_folder[fewer[0].resolve()], by_folder[fewer[1].resolve()]
-    by_column = {column.run.paper_column: column for column in columns if paper}
-    return (by_column[FEWER_LABELS[0]], by_column[FEWER_LABELS[1]]) if {*FEWER_LABELS} <= by_column.keys() else None
+    first, second = (
+        [column for column in columns if paper and column.run.paper_column == name] for name in FEWER_LABELS
+    )
+    if len(first) > 1 or len(second) > 1:
+        raise RunError(
+            f"Expected one run of each column {' and '.join(FEWER_LABELS)} of the paper's table 3. Received "
+            f"{', '.join(str(column.run.folder) for column in (*first, *second))}: name the two to compare with "
+            "--fewer_labels=RUN_A,RUN_B."
+        )
+    return (first[0], second[0]) if first and second else None
 
 
 def _cohorts(columns: Sequence[Column], folders: Sequence[str]) -> tuple[dict[str, "CohortDescription"], list[str]]:
@@ -94,7 +102,7 @@ def _cohorts(columns: Sequence[Column], folders: Sequence[str]) -> tuple[dict[st
     remarks = []
     runs: dict[str, FinishedRun] = {}
     for column in columns:
-        runs.setdefault(column.training_set, column.run)
+        runs.setdefault(column.dataset, column.run)
     for name, run in runs.items():
         found = _dataset_of(run)
         if isinstance(found, str):
@@ -107,7 +115,9 @@ def _cohorts(columns: Sequence[Column], folders: Sequence[str]) -> tuple[dict[st
     for name, folder in zip(names[: len(given)], given, strict=True):
         from keras_ecg_mae.dataset.manifest import read_cohort
 
-        cohorts[name] = read_cohort(folder)
+        # A run's dataset that is shown is none of `given`; where it is not, another one lies in its folder now.
+        changed = any(Path(folder).resolve() == Path(run.dataset.folder).resolve() for run in runs.values())
+        cohorts[f"{name} (as it is now)" if changed else name] = read_cohort(folder)
     return cohorts, remarks
 
 

@@ -20,13 +20,13 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     A cell is filled where the row's institution is external to the column's run. With `paper`, the paper's AUROC and
     ours minus it stand below ours where a run reproduces one of its columns.
     """
-    results = columns[0].run.results
-    level = f"{100 * results.confidence:g}%"
-    sets = list(dict.fromkeys(column.training_set for column in columns))
+    first = columns[0].run
+    level = f"{100 * first.results.confidence:g}%"
+    datasets = list(dict.fromkeys(column.dataset for column in columns))
     institutions = sorted({name for column in columns for name in column.external})
     rows = [
-        Row(f"Test of {name}", tuple(_cell(c, INTERNAL, paper) if c.training_set == name else DASH for c in columns))
-        for name in sets
+        Row(f"Test of {name}", tuple(_cell(c, INTERNAL, paper) if c.dataset == name else DASH for c in columns))
+        for name in datasets
     ]
     rows += [
         Row(name, tuple(_cell(c, (False, name), paper) if name in c.external else DASH for c in columns))
@@ -48,7 +48,7 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
         notes += _paper_notes(columns, paper)
     return Table(
         name="table_3",
-        caption=f"Table 3. AUROC ({level} CI) for {results.label_name} on test ECGs, a column a model",
+        caption=f"Table 3. AUROC ({level} CI) for {first.trained.label} on test ECGs, a column a model",
         groups=("",) * len(columns),
         columns=tuple(head[0] for head in heads),
         rows=tuple(rows),
@@ -115,7 +115,7 @@ def _pretraining_notes(columns: Sequence[Column]) -> list[str]:
 
 
 def _paper_notes(columns: Sequence[Column], paper: Paper) -> list[str]:
-    labels = {c.training_set: f"{c.run.labels:,} and {n:,}" for c in columns if (n := paper.labels_of(c)) is not None}
+    labels = {c.name: f"{c.run.labels:,} and {n:,}" for c in columns if (n := paper.labels_of(c)) is not None}
     if not labels:
         return ["No run says that it reproduces a column of the paper's table 3 (--paper_column)."]
     return [
@@ -165,10 +165,10 @@ def _comparison_notes(columns: Sequence[Column]) -> list[str]:
         members = [column for column in columns if column.training_set == name]
         if not any(column.run.architecture == CNN for column in members):
             notes.append(f"No p-values for models trained on {name}: no run is its CNN (--architecture={CNN}).")
-    if len({column.training_set for column in columns}) > 1:
+    if len({column.dataset for column in columns}) > 1:
         notes.append(
             "The pools hold the institutions that are internal, or external, to the column's training set: "
-            "columns of different training sets pool different ECGs."
+            "columns of different datasets pool different ECGs."
         )
     return notes
 
@@ -185,7 +185,7 @@ def counts_table(columns: Sequence[Column]) -> Table:
         rows.append(Row(name, tuple(_counts(group) for group in groups)))
     return Table(
         name="table_3_ecgs",
-        caption=f"Test ECGs behind table 3: ECGs (positive for {columns[0].run.results.label_name}), patients",
+        caption=f"Test ECGs behind table 3: ECGs (positive for {columns[0].run.trained.label}), patients",
         groups=("",) * len(chosen),
         columns=tuple(f"Trained on {column.training_set}" for column in chosen),
         rows=tuple(rows),

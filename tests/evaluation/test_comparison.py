@@ -80,8 +80,8 @@ def test_two_runs_of_one_title_are_told_apart(made_run: MakeRun) -> None:
 
 def test_two_datasets_of_one_folder_are_told_apart(made_run: MakeRun) -> None:
     one, two = made_run("one"), made_run("two", dataset="dataset2")
-    path = two / "finetune" / "done.json"
-    path.write_text(path.read_text().replace("missing/dataset2", "missing/dataset1"))
+    for path in (two / "finetune" / "done.json", two / "evaluation" / "settings.json"):
+        path.write_text(path.read_text().replace("missing/dataset2", "missing/dataset1"))
     names = [column.training_set for column in compared(one, two)]
     assert names == [f"dataset1 ({column.run.dataset.sha256[:8]})" for column in compared(one, two)]
     assert len(set(names)) == 2
@@ -100,8 +100,19 @@ def test_a_run_given_twice_is_refused(made_run: MakeRun) -> None:
 
 
 def test_runs_of_different_labels_are_refused(made_run: MakeRun) -> None:
-    with pytest.raises(RunError, match=r"the same label, 'lvsd' as in .*one\. Received 'af'"):
+    with pytest.raises(RunError, match=r"the same label, 'lvsd \(.*' as in .*one\. Received 'af'"):
         compared(made_run("one"), made_run("two", label_name="af", dataset="dataset2"))
+    with pytest.raises(RunError, match=r"under 40%\)' as in .*one\. Received 'lvsd \(ejection fraction under 50%\)'"):
+        compared(made_run("one"), made_run("two", lvef_threshold=50.0, dataset="dataset2"))
+
+
+def test_a_share_of_the_labels_is_a_training_set_of_its_own(made_run: MakeRun) -> None:
+    few = "--finetune_label_fraction=0.1"
+    vit, few_cnn, cnn = compared(made_run("vit", few), made_run("few", CNN, few), made_run("cnn", CNN))
+    assert [column.training_set for column in (vit, few_cnn, cnn)] == ["dataset1 (10% of the labels)"] * 2 + [
+        "dataset1"
+    ]
+    assert vit.baseline is few_cnn.run
 
 
 def test_records_that_differ_are_named(made_run: MakeRun) -> None:

@@ -30,7 +30,7 @@ def test_labels_areas_and_paired_differences(made_run: MakeRun) -> None:
     few, many = (100 + fewer.run.results.validation.ecgs, 200 + more.run.results.validation.ecgs)
     assert f"{few} ECGs with their labels, 100 to learn from" in part.remarks[0]
     assert f"{few / many:.0%}" in part.remarks[2]
-    assert "higher at 2 of 2" in part.remarks[-1]
+    assert "higher at 2 of 2 institutions" in part.remarks[-1]
     (table,) = part.tables
     # b is external to the first run only.
     assert [row.head for row in table.rows] == ["c", "d"]
@@ -58,6 +58,17 @@ def test_ecgs_that_one_run_lacks_are_left_out_of_both(made_run: MakeRun) -> None
     rows = fewer.run.test.merge(more.run.test[["record_id"]], on="record_id")
     rows = rows[rows["institution"] == "c"]
     assert first.text.startswith(f"{roc_auc_score(rows['label'], rows['probability']):.3f} (")
+
+
+def test_an_institution_without_a_difference_does_not_count(made_run: MakeRun) -> None:
+    def without(*institutions: str) -> Callable[[str], str]:
+        return lambda text: "\n".join(
+            line for line in text.splitlines() if not any(f",{name}," in line for name in institutions)
+        )
+
+    assert "higher at 1 of 1 institutions" in fewer_labels(*pair(made_run, without("c"))).remarks[-1]
+    with pytest.raises(RunError, match=r"test ECGs in common\. Received none at c, d"):
+        fewer_labels(*pair(made_run, without("c", "d")))
 
 
 def test_a_record_with_another_label_is_named(made_run: MakeRun) -> None:

@@ -10,7 +10,7 @@ import pytest
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.finished_run import read_finished_run
-from keras_ecg_mae.run_folder import Made, mark_done, write_json
+from keras_ecg_mae.run_folder import Made, mark_done, read_done, write_json
 from keras_ecg_mae.run_record import read_commands, record_command
 
 MakeRun = Callable[..., Path]
@@ -42,15 +42,32 @@ def test_an_unfinished_run_is_refused_with_all_that_is_missing(made_run: MakeRun
     folder = made_run("run")
     (folder / "evaluation" / "done.json").unlink()
     (folder / "evaluation" / "results.json").unlink()
-    with pytest.raises(RunError, match=r"without evaluation/done.json, evaluation/results.json: run .* --flagfile"):
+    with pytest.raises(
+        RunError,
+        match=r"without evaluation/done.json, evaluation/results.json: run .* --flagfile.* --stages=finetune,evaluate",
+    ):
         read_finished_run(folder)
 
 
-def test_an_evaluation_of_another_dataset_is_refused(made_run: MakeRun) -> None:
+@pytest.mark.parametrize(
+    ("anew", "kept", "removed"),
+    [("finetune", "evaluation", "remove [^ ]*evaluation,"), ("pretrain", "finetune", "finetune and .*evaluation,")],
+)
+def test_what_was_made_of_an_earlier_model_is_refused(made_run: MakeRun, anew: str, kept: str, removed: str) -> None:
     folder = made_run("run")
-    (folder / "evaluation" / "settings.json").write_text('{"dataset": "0123"}')
-    with pytest.raises(RunError, match=r"settings.json: Expected .* of the fine-tuning.* Received one on 0123"):
+    done = read_done(folder / anew)
+    assert done is not None
+    mark_done(folder / anew, done)  # the same result at another time
+    read_finished_run(folder)
+    mark_done(folder / anew, {**done, "steps": 4})
+    with pytest.raises(RunError, match=rf"{kept}: Expected what was made of .*{anew}\..*{removed}"):
         read_finished_run(folder)
+
+
+def test_a_pretraining_that_the_run_does_not_start_from_may_be_done_anew(made_run: MakeRun) -> None:
+    folder = made_run("run", "--finetune_encoder=random")
+    mark_done(folder / "pretrain", {"steps": 4})
+    assert read_finished_run(folder).pretrained is None
 
 
 @pytest.mark.parametrize("broken", ["{", "[]", "{}", '{"commands": []}', '{"commands": [{"dataset": null}]}'])

@@ -1,11 +1,12 @@
 """The paper's numbers beside ours: which run may stand beside which column."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from keras_ecg_mae.config import Training
+from keras_ecg_mae.config import SPLITS, Training
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.comparison import Column, compare
 from keras_ecg_mae.evaluation.finished_run import read_finished_run
@@ -82,6 +83,9 @@ def test_without_a_paper_column_a_run_has_no_number_of_the_paper(made_run: MakeR
             {},
             "pretrained on the splits: train, not train, validation, test",
         ),
+        (["--finetune_label_fraction=0.1"], {}, "differs: share of the labels: 0.1, not 1"),
+        (["--finetune_recipe=mae"], {}, "differs: recipe: mae, not paper"),
+        (["--finetune_trained=head"], {}, "differs: what learnt: head, not all"),
     ],
 )
 def test_a_run_that_is_not_its_column_is_refused(
@@ -89,6 +93,23 @@ def test_a_run_that_is_not_its_column_is_refused(
 ) -> None:
     with pytest.raises(RunError, match=wrong):
         expect_reproductions([reproduction(made_run, *flags, **changes)])
+
+
+def test_a_pretraining_that_began_with_weights_of_images_is_refused(made_run: MakeRun) -> None:
+    ours = reproduction(made_run, "--architecture=vit", "--paper_column=ds1", "--finetune_encoder=pretrain")
+    before = ours.run.trained.before
+    assert before is not None
+    begun = replace(before, recordings={"institution_1": dict.fromkeys(SPLITS, 9)}, initial_weights="image.npz")
+    run = replace(ours.run, trained=replace(ours.run.trained, before=begun))
+    with pytest.raises(RunError, match=r"differs: pretraining began with: image\.npz, not random"):
+        expect_reproductions([replace(ours, run=run)])
+
+
+def test_two_runs_of_a_training_set_have_label_counts_of_their_own(made_run: MakeRun) -> None:
+    mine = reproduction(made_run)
+    other = replace(mine, title="other", run=replace(mine.run, trained=replace(mine.run.trained, recordings={})))
+    notes = "".join(table_3([mine, other], read_paper(FOLDER)).notes)
+    assert f"{mine.name} {mine.run.labels:,} and 31,816; {other.name} 0 and 31,816" in notes
 
 
 def test_a_folder_without_the_tables_is_named(tmp_path: Path) -> None:

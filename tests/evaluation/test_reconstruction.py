@@ -129,7 +129,6 @@ def test_the_report_has_a_table_of_each_pretrained_run(made_run: Callable[..., P
     pretrained, other = made_run("pretrained"), made_run("other", seed=1)
     ecg = recordings()
     _, text = ReconstructionErrors()([(np.array([b"a", b"b"]), ecg, ecg * 0.5, hidden_three_quarters())])
-    (pretrained / "pretrain").mkdir(exist_ok=True)
     (pretrained / "pretrain" / FILE).write_text(text)
     document = make_report([pretrained, other], [])
     (part,) = [part for part in document.parts if part.title == "Reconstructions"]

@@ -12,11 +12,13 @@ import pytest
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.dataset.description import CohortDescription
 from keras_ecg_mae.dataset.manifest import write_cohort
-from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.evaluation.document import Document
 from keras_ecg_mae.evaluation.report import make_report
+from keras_ecg_mae.run_folder import read_done
 
 MakeRun = Callable[..., Path]
+PAPER = Path(__file__).parents[2] / "pipelines" / "paper"
 SUPPLEMENT = ("demographics", "internal_characteristics", "external_characteristics")
 
 
@@ -30,7 +32,7 @@ def move_to(run: Path, manifest: Manifest) -> None:
     dataset = {"folder": manifest.folder, "sha256": manifest.digest, "recordings": manifest.count()}
     done["training_data"]["dataset"] = done["training_data"]["before"]["dataset"] = dataset
     (run / "finetune" / "done.json").write_text(json.dumps(done))
-    (run / "evaluation" / "settings.json").write_text(json.dumps({"dataset": manifest.digest}))
+    (run / "evaluation" / "settings.json").write_text(json.dumps({"finetune": read_done(run / "finetune")}))
 
 
 def test_a_runs_own_dataset_is_found(made_run: MakeRun, simulated: Manifest) -> None:
@@ -113,13 +115,48 @@ def test_two_runs_are_compared_at_the_institutions_external_to_both(made_run: Ma
 
 def test_pictures_of_pretrained_runs_are_in_it(made_run: MakeRun) -> None:
     plain, pretrained = made_run("plain", dataset="dataset2"), made_run("pretrained", "--title=MAE")
-    (pretrained / "pretrain").mkdir()
     (pretrained / "pretrain" / "reconstruction.png").write_bytes(b"twelve")
     (pretrained / "pretrain" / "reconstruction_II_V5.png").write_bytes(b"two")
     pictures = [picture for part in make_report([plain, pretrained], []).parts for picture in part.pictures]
     assert [(picture.name, picture.png) for picture in pictures] == [("figure_1_2", b"two"), ("figure_3_2", b"twelve")]
     assert pictures[0].caption.startswith("Figure 1. Leads II and V5")
-    assert pictures[1].caption.endswith("MAE, trained on dataset1")
+    assert pictures[1].caption.endswith("MAE, trained on dataset1.")
+
+
+def test_what_a_pretraining_left_that_the_run_did_not_start_from_is_not_in_it(made_run: MakeRun) -> None:
+    run = made_run("run", "--finetune_encoder=random")
+    (run / "pretrain").mkdir()
+    for name in ("reconstruction.png", "reconstruction_II_V5.png", "reconstruction.csv"):
+        (run / "pretrain" / name).write_bytes(b"of another encoder")
+    assert "Reconstructions" not in [part.title for part in make_report([run], []).parts]
+
+
+def test_a_dataset_in_the_folder_of_a_runs_dataset_has_another_name(made_run: MakeRun, simulated: Manifest) -> None:
+    run = made_run("run")
+    for file in (run / "finetune" / "done.json", run / "evaluation" / "settings.json"):
+        file.write_text(file.read_text().replace("missing/dataset1", simulated.folder))
+    (part,) = [part for part in make_report([run], [simulated.folder]).parts if part.title == "Cohorts"]
+    assert part.remarks[0].startswith("No tables of dataset, ")
+    assert part.tables[0].caption == "Table 1. Details of dataset (as it is now)"
+
+
+def test_two_shares_of_the_labels_of_one_dataset_are_one_dataset(made_run: MakeRun, simulated: Manifest) -> None:
+    runs = [made_run("all"), made_run("few", "--finetune_label_fraction=0.1")]
+    for run in runs:
+        move_to(run, simulated)
+    tables = [table for part in make_report(runs, []).parts for table in part.tables]
+    assert [table.caption for table in tables if table.name == "table_1"] == ["Table 1. Details of dataset"]
+
+
+def test_two_runs_of_one_column_of_the_paper_are_named(made_run: MakeRun) -> None:
+    institutions = tuple(f"institution_{number}" for number in (1, 2, 3, 4))
+    flags = ("--architecture=cnn", "--paper_column=ds2_cnn")
+    runs = [
+        made_run(name, *flags, dataset=name, institutions=institutions, external=institutions[3:])
+        for name in ("one", "two")
+    ]
+    with pytest.raises(RunError, match=r"one, .*two: name .* --fewer_labels"):
+        make_report(runs, [], paper_folder=PAPER)
 
 
 def test_runs_alone_are_reported_on_without_tensorflow(made_run: MakeRun) -> None:

@@ -149,9 +149,9 @@ def test_every_column_can_be_traced(made_run: MakeRun) -> None:
     assert said["run folder"] == str(folder)
     assert said["fine-tuned"] == "2026-01-02T04:04:05+00:00"
     assert said["evaluated"] == "2026-01-02T05:04:05+00:00"
-    assert said["pretrained"] == "-"
+    assert said["pretrained"] == "2026-01-02T03:04:05+00:00"
     details = [cell.detail for cell in table.rows[0].cells]
-    assert details[:3] == ["", *["revision 0123abc-dirty, version 0.1.0"] * 2]
+    assert details[:3] == ["revision 0123abc-dirty, version 0.1.0"] * 3
     assert said["dataset"] == "missing/dataset1"
     assert said["dataset's checksum"] == columns[0].run.dataset.sha256
     assert said["SHA-256 of evaluation/predictions.csv"] == columns[0].run.predictions_sha256
