@@ -520,7 +520,9 @@ class Prediction(Section):
         "What a server is sent of more than 10 s: nothing, the first or the middle 10 s. It does not say what its "
         "model was trained on; assets/model.json of the export does (long_recordings).",
     )
-    server_timeout_s: float = setting(30.0, "Seconds that the server has for an answer; over REST, for each part of it.")
+    server_timeout_s: float = setting(
+        30.0, "Seconds that the server has for an answer; over REST, for each part of it."
+    )
     server_attempts: int = setting(5, "How often a server that does not answer is asked, with growing pauses between.")
     files: str = setting("", "Text file with one recording's path a line, besides those given; - reads standard input.")
     predictions: str = setting(
