@@ -21,7 +21,7 @@ SAID = Signal(sampling_rate_hz=400, unit="mV", leads=spec.LEADS)
 TOLD = {"sampling_rate": 500.0, "unit": "mV", "leads": list(spec.LEADS)}
 
 
-def written(path: Path, ecg: Any = ECG_MV, name: str = "ecg", attributes: Any = None, **options: Any) -> Path:
+def stored(path: Path, ecg: Any = ECG_MV, name: str = "ecg", attributes: Any = None, **options: Any) -> Path:
     with h5py.File(path, "w") as file:
         file.create_dataset(name, data=ecg, **options).attrs.update(attributes or {})
     return path
@@ -78,7 +78,7 @@ def test_one_of_many_must_be_named(code15: tuple[Path, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("name", ["record_id", "ids", "id"])
 def test_ids_of_other_names_and_texts(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path / "many.h5", np.stack([ECG_MV, 2 * ECG_MV]))
+    path = stored(tmp_path / "many.h5", np.stack([ECG_MV, 2 * ECG_MV]))
     with h5py.File(path, "a") as file:
         file[name] = ["first", "d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}"]
     np.testing.assert_array_equal(
@@ -106,14 +106,14 @@ def test_only_the_record_that_is_asked_for_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ecg", "anything", "rest/lead data/signal"])
 def test_a_file_a_record(tmp_path: Path, name: str) -> None:
-    path = written(tmp_path / "ecg.h5", ECG_MV.T, name, TOLD, compression="gzip", shuffle=True, fletcher32=True)
+    path = stored(tmp_path / "ecg.h5", ECG_MV.T, name, TOLD, compression="gzip", shuffle=True, fletcher32=True)
     recording = open_recording(path)
     assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
 def test_what_is_said_in_groups_and_datasets(tmp_path: Path) -> None:
-    path = written(tmp_path / "ecg.h5", (ECG_MV * 1000).round().astype("i2"), "ecg/signal")
+    path = stored(tmp_path / "ecg.h5", (ECG_MV * 1000).round().astype("i2"), "ecg/signal")
     with h5py.File(path, "a") as file:
         file.attrs["Sampling Rate"] = np.int32(500)
         file["ecg"].attrs["lead_names"] = ",".join(spec.LEADS)
@@ -179,7 +179,7 @@ def test_a_dataset_a_lead(tmp_path: Path, name: str) -> None:
 
 
 def test_links_that_leave_the_file(tmp_path: Path) -> None:
-    written(tmp_path / "other.h5")
+    stored(tmp_path / "other.h5")
     path = tmp_path / "ecg.h5"
     with h5py.File(path, "w") as file:
         file["ecg"] = h5py.ExternalLink("other.h5", "/ecg")
@@ -198,7 +198,7 @@ def test_samples_that_lie_in_another_file(tmp_path: Path) -> None:
         file.create_dataset("ecg", (12, 50), "f8", external=[(str(tmp_path / "samples"), 0, h5py.h5f.UNLIMITED)])
     assert refusal(path, SAID).code == "unknown_format"
     layout = h5py.VirtualLayout((12, 50), "f8")
-    layout[:] = h5py.VirtualSource(written(tmp_path / "other.h5"), "ecg", (12, 50))
+    layout[:] = h5py.VirtualSource(stored(tmp_path / "other.h5"), "ecg", (12, 50))
     with h5py.File(path, "w") as file:
         file.create_virtual_dataset("ecg", layout)
     assert refusal(path, SAID).code == "unknown_format"
@@ -218,9 +218,9 @@ def test_compression_that_needs_a_plugin(tmp_path: Path) -> None:
 
 def test_types_that_are_no_samples(tmp_path: Path) -> None:
     for ecg in (ECG_MV.astype("c16"), np.zeros((12, 50), [("x", "f4")]), np.full((12, 50), b"x"), ECG_MV > 0):
-        assert refusal(written(tmp_path / "ecg.h5", ecg), SAID).code == "unknown_format"
+        assert refusal(stored(tmp_path / "ecg.h5", ecg), SAID).code == "unknown_format"
 
 
 def test_messages_quote_nothing_from_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "ecg.h5", ECG_MV, "Jane Doe", {"patient": "Jane Doe", "unit": "Doe, Jane"})
+    path = stored(tmp_path / "ecg.h5", ECG_MV, "Jane Doe", {"patient": "Jane Doe", "unit": "Doe, Jane"})
     assert "Doe" not in str(refusal(path))
