@@ -1,7 +1,6 @@
 """MFER: the real files, and files that a writer makes here by the letter of the standard."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -198,9 +197,3 @@ def test_text_and_zeros_are_not_mfer(tmp_path: Path) -> None:
 def test_cut_anywhere(tmp_path: Path) -> None:
     content = mfer(DIGITAL[:, :20])
     assert {refusal(written(tmp_path, content[:size])).code for size in range(6, len(content))} == {"truncated"}
-
-
-def test_damaged(tmp_path: Path, survives: Callable[..., tuple[int, int]]) -> None:
-    for preamble in (True, False):
-        content = mfer(DIGITAL[:, :30], preamble=preamble)
-        assert min(survives(open_recording, content, "damaged.mwf", 500)) > 0
