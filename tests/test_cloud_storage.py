@@ -116,13 +116,18 @@ def test_a_killed_run_on_s3_ends_as_the_local_one(
     assert "pretrain goes on after step" in errors
     assert f"Run {remote}" in output
 
+    def as_local(content: bytes) -> bytes:
+        """With the addresses of run and dataset as those of the local ones."""
+        text = content.decode().replace(remote, str(local))
+        return text.replace("s3://ecg/dataset", simulated.folder).encode()
+
     for name in ("pretrain", "finetune/0.001"):
         assert computed(s3.read(f"runs/a/{name}/metrics.csv")) == computed((local / name / "metrics.csv").read_bytes())
     for name in ("pretrain", "finetune", "finetune/0.001", "evaluation"):
-        ours = without_dates(s3.read(f"runs/a/{name}/done.json"))
+        ours = without_dates(as_local(s3.read(f"runs/a/{name}/done.json")))
         assert ours == without_dates((local / name / "done.json").read_bytes())
     for name in ("results.json", "predictions.csv"):
-        assert s3.read(f"runs/a/evaluation/{name}") == (local / "evaluation" / name).read_bytes()
+        assert as_local(s3.read(f"runs/a/evaluation/{name}")) == (local / "evaluation" / name).read_bytes()
     assert len(json.loads(s3.read("runs/a/run.json"))["commands"]) == 2
     assert len(s3.keys("runs/a/pretrain/best/")) <= 2
     assert [key for key in s3.keys("") if "partial" in key or key.endswith(".tmp")] == []

@@ -111,6 +111,7 @@ OTHERS = (
     Known("python -m keras_ecg_mae.inspect --draw=FOLDER FILE...", makes="folder"),
     Known("python -m keras_ecg_mae.evaluate --run=RUN --dataset=DATASET"),
     Known("python -m keras_ecg_mae.evaluate", "names the command in a sentence"),
+    Known("python -m keras_ecg_mae.evaluate --run={}", fill={"{}": "runs/demo"}),
     Known(
         "python -m keras_ecg_mae.export --run=RUN --name=NAME",
         # Its classifier was exported before, under another name.
