@@ -109,7 +109,8 @@ class _Reader:
 
     def ask(self, path: str, settings: Signal) -> Recording | RecordingError:
         """What the process makes of a file. Raises `EOFError` or `OSError` where it has died."""
-        self.connection.send((path, settings))
+        # A relative path is of the folder that the caller is in now.
+        self.connection.send((path, settings, os.getcwd()))
         answer: Recording | RecordingError = self.connection.recv()
         self.used = True
         return answer
@@ -187,9 +188,10 @@ def serve(descriptor: int) -> None:
     with Connection(descriptor) as connection:
         while True:
             try:
-                path, settings = connection.recv()
+                path, settings, folder = connection.recv()
             except EOFError:
                 return
+            os.chdir(folder)
             try:
                 connection.send(open_isolated(path, settings))
             except RecordingError as error:

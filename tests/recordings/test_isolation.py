@@ -107,3 +107,11 @@ def test_a_script_without_a_main_guard_and_nothing_left_running(tmp_path: Path, 
     done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert not Path(f"/proc/{done.stdout.strip()}").exists()
+
+
+def test_a_relative_path_is_of_the_folder_that_the_caller_is_in(
+    tmp_path: Path, ecg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_isolated(ecg, SAID)  # a process has started where the caller was
+    monkeypatch.chdir(tmp_path)
+    assert open_isolated(ecg.name, SAID).path == ecg.name
