@@ -147,15 +147,14 @@ def _as_csv(measured: Sequence[Measured]) -> str:
 
 def read_reconstruction_errors(path: Path) -> list[Measured]:
     """What `ReconstructionErrors` left in a `FILE`."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Measured(
-                row["measure"],
-                row["where"],
-                row["predictor"],
-                float(row["share"]),
-                float(row["rms_mv"]),
-                int(row["recordings"]),
-            )
-            for row in csv.DictReader(file)
-        ]
+    return [
+        Measured(
+            row["measure"],
+            row["where"],
+            row["predictor"],
+            float(row["share"]),
+            float(row["rms_mv"]),
+            int(row["recordings"]),
+        )
+        for row in csv.DictReader(path.read_bytes().decode().splitlines())
+    ]
