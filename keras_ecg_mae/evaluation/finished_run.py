@@ -12,7 +12,7 @@ from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.reconstruction import FILE
 from keras_ecg_mae.evaluation.scoring import Group, Results
-from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, read_done, read_json, read_made
+from keras_ecg_mae.run_folder import DONE, SETTINGS, Made, expect_made_from, read_json, read_made
 from keras_ecg_mae.run_record import RECORD, Dataset, read_commands
 from keras_ecg_mae.training_data import TrainingData, expect_training_data
 
@@ -105,16 +105,16 @@ def read_finished_run(folder: Path) -> FinishedRun:
     if missing:
         raise RunError(
             f"{folder}: Expected a finished run. Received one without {', '.join(missing)}: "
-            f"run {_train(folder)} --stages=finetune,evaluate."
+            f"run python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'} --stages=finetune,evaluate."
         )
     trained = expect_training_data(finetuning, "finetune")
     commands = [command for command in read_commands(folder) if "finetune" in command.stages]
     titles = [command.title for command in commands if command.title]
     settings = read_json(finetuning / SETTINGS) or {}
     own = settings["encoder"] == OWN_PRETRAINING
-    _expect_made_of(folder, FINETUNING, EVALUATION)
+    expect_made_from(evaluation, finetuning)
     if own:
-        _expect_made_of(folder, PRETRAINING, FINETUNING)
+        expect_made_from(finetuning, folder / PRETRAINING)
     predictions = read_predictions(evaluation / PREDICTIONS)
     test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
     pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()} if own else {}
@@ -139,18 +139,3 @@ def read_finished_run(folder: Path) -> FinishedRun:
         pictures={key: path for key, path in pictures.items() if path.is_file()},
         reconstruction_errors=errors if own and errors.is_file() else None,
     )
-
-
-def _expect_made_of(folder: Path, earlier: str, later: str) -> None:
-    """Raises `RunError` where a stage was done anew, so that what the later one made is of another model."""
-    if (read_json(folder / later / SETTINGS) or {}).get(earlier) != read_done(folder / earlier):
-        stale = [name for name in (FINETUNING, EVALUATION) if later in (name, FINETUNING)]
-        raise RunError(
-            f"{folder / later}: Expected what was made of {folder / earlier}. Received what was made of an earlier "
-            f"one, since the stage was done anew: remove {' and '.join(str(folder / name) for name in stale)}, and run "
-            f"{_train(folder)} --stages=finetune,evaluate."
-        )
-
-
-def _train(folder: Path) -> str:
-    return f"python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'}"
