@@ -141,7 +141,7 @@ def test_predict_lists_a_file_it_cannot_use_among_good_ones(finished: Path) -> N
     lines = answer.stdout.splitlines()
     assert lines[0].split() == ["lvsd_probability", "file"]
     assert re.fullmatch(r" *0\.\d{4}  .*\.hea", lines[1])
-    assert re.fullmatch(r" *-  broken.hea: Expected.*Received.*", lines[2])
+    assert re.fullmatch(r" *-  broken.hea: .+", lines[2])
     assert re.fullmatch(r" *0\.\d{4}  .*\.hea", lines[3])
 
 

@@ -208,7 +208,7 @@ def test_versions_do_not_keep_it_from_going_on_but_are_all_named(
     monkeypatch: pytest.MonkeyPatch,
     contents: Contents,
 ) -> None:
-    """Begun by a version that has not had a setting yet, whose default is what it did; wfdb is upgraded twice."""
+    """Begun by a version that has not had a setting yet, whose default is what it did; pydicom is upgraded twice."""
     whole = prepare(cohort("whole"))
     for version in ("4.0.0", "4.0.1"):
         with monkeypatch.context() as patch:
@@ -224,7 +224,7 @@ def test_versions_do_not_keep_it_from_going_on_but_are_all_named(
     shards = {path: path.stat().st_ino for path in (tmp_path / "dataset").rglob("*.tfrecord")}
     manifest = prepare(cohort("dataset"))
     assert all(path.stat().st_ino == inode for path, inode in shards.items())
-    assert manifest.versions["wfdb"] == f"4.0.0, 4.0.1, {whole.versions['wfdb']}"
+    assert manifest.versions["pydicom"] == f"4.0.0, 4.0.1, {whole.versions['pydicom']}"
     assert manifest.shards == whole.shards
     assert prepare(cohort("dataset")) == manifest
 

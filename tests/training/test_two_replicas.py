@@ -65,7 +65,7 @@ def test_stochastic_depth_drops_the_same_on_two_replicas_as_on_one(
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     whole = replace(config, mae_finetuning=replace(config.mae_finetuning, drop_path=0.0))
     finetune(whole, simulated, tmp_path / "whole", None)
-    assert MetricsLog(tmp_path / "whole" / rate, 1).rows[0]["loss"] != pytest.approx(one["loss"], rel=1e-3)
+    assert MetricsLog(tmp_path / "whole" / rate, 1).rows[0]["loss"] != pytest.approx(one["loss"], rel=1e-4)
 
 
 @pytest.mark.slow
