@@ -22,10 +22,10 @@ import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
-from keras_ecg_mae.evaluation.comparison import difference
-from keras_ecg_mae.evaluation.finished_run import FinishedRun, read_finished_run
 from keras_ecg_mae.evaluation.metrics import AurocDifference
-from keras_ecg_mae.run_folder import read_done
+from keras_ecg_mae.reports.comparison import difference
+from keras_ecg_mae.reports.finished_run import FinishedRun, read_finished_run
+from keras_ecg_mae.runs.folder import read_done
 
 FLAGS = "--flagfile=pipelines/label_efficiency.flags"
 FOLDER = Path("runs/label_efficiency")

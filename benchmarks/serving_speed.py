@@ -195,13 +195,13 @@ def make_models(size: str) -> None:
         load_pretrained_encoder,
     )
     from keras_ecg_mae.models.published_weights import state_dict
-    from keras_ecg_mae.run_record import Dataset
+    from keras_ecg_mae.runs.record import Dataset
+    from keras_ecg_mae.runs.training_data import TrainingData
     from keras_ecg_mae.serving.model_json import Decision, Provenance
     from keras_ecg_mae.serving.saved_model import export_classifier
     from keras_ecg_mae.simulation.device import Device
     from keras_ecg_mae.simulation.ecg import simulate
     from keras_ecg_mae.simulation.patients import draw_patients
-    from keras_ecg_mae.training_data import TrainingData
 
     keras.utils.set_random_seed(0)
     architecture = ARCHITECTURES[size]

@@ -47,6 +47,10 @@ class UnsaidError(RecordingError):
         return type(self), (self.path, self.code, self.detail, self.sidecar_file, self.sidecar)
 
 
+class FileError(EcgMaeError, RuntimeError):
+    """A file of a dataset, run or export that cannot be read or written."""
+
+
 class DatasetError(EcgMaeError, ValueError):
     """A table, dataset folder or shard that cannot be used as a whole."""
 

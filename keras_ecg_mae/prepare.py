@@ -45,7 +45,7 @@ def main(config: Config, arguments: list[str]) -> int:
 
 def _losses(cohort: "CohortDescription", output: str) -> list[str]:
     """How many recordings, labels and other values of the table are not in the dataset, and why."""
-    from keras_ecg_mae.dataset.table_problems import LEFT_OUT, TABLE_PROBLEMS
+    from keras_ecg_mae.cohort.table_problems import LEFT_OUT, TABLE_PROBLEMS
 
     lines = [f"Left out {count:,}: {REASONS[code]} ({code})." for code, count in cohort.rejected.items()]
     if cohort.rejected:

@@ -16,7 +16,7 @@ import sys
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import ConfigError
-from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.files import storage_path
 
 RUN_FILES, DATASET_FILES = ("run.json", "flags.txt"), ("manifest.json", "cohort.json")
 
@@ -25,7 +25,7 @@ SHOWN = ("report",)
 
 def main(config: Config, folders: list[str]) -> int:
     """Writes the report to `--report_output` and prints it."""
-    from keras_ecg_mae.evaluation.report import make_report
+    from keras_ecg_mae.reports.report import make_report
 
     settings = config.report
     settings.require("report_output")

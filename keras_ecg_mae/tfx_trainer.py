@@ -12,8 +12,8 @@ from typing import Any
 from keras_ecg_mae.dataset.examples import collect_examples
 from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.flags import config_from_arguments
+from keras_ecg_mae.runs.training_data import AUTOENCODER
 from keras_ecg_mae.stages import begin_run, run_stage
-from keras_ecg_mae.training_data import AUTOENCODER
 
 _SPLIT = re.compile(r"/Split-(\w+)/")
 

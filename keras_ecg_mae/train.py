@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import TRAINED_STAGES, Config
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.files import storage_path
 
 SHOWN = ("model", "training", "pretraining", "finetuning", "mae_finetuning", "evaluation", "export")
 
@@ -21,7 +21,7 @@ SHOWN = ("model", "training", "pretraining", "finetuning", "mae_finetuning", "ev
 def main(config: Config, _: list[str]) -> int:
     """Runs `--stages` and prints what came of them."""
     from keras_ecg_mae.dataset import read_manifest
-    from keras_ecg_mae.run_folder import alone
+    from keras_ecg_mae.runs.folder import alone
     from keras_ecg_mae.stages import begin_run, run_stage, summary
     from keras_ecg_mae.training.distribution import agreed, is_chief, let_memory_grow, make_strategy
 

@@ -25,8 +25,8 @@ from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, SPLITS, Config, Export
 from keras_ecg_mae.dataset import Manifest, read_manifest
 from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.flags import flag_lines
+from keras_ecg_mae.runs.training_data import AUTOENCODER
 from keras_ecg_mae.spec import LEADS, SAMPLES
-from keras_ecg_mae.training_data import AUTOENCODER
 
 SCHEMA = Path(__file__).with_name("ecg_schema.pbtxt")
 # Of an AUC: what two models may differ in by rounding.

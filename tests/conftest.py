@@ -12,7 +12,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from keras_ecg_mae.config import Config
     from keras_ecg_mae.dataset import Manifest
-    from keras_ecg_mae.training_data import TrainingData
+    from keras_ecg_mae.runs.training_data import TrainingData
 
 # No deadline: the first call of a TensorFlow function compiles it. Derandomised: the same examples on every machine.
 settings.register_profile("repository", deadline=None, derandomize=True, max_examples=50)
@@ -152,9 +152,9 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
         import numpy as np
 
         from keras_ecg_mae.evaluation.evaluate import evaluate
-        from keras_ecg_mae.run_folder import write_json
-        from keras_ecg_mae.run_record import Command, Dataset, record_command
-        from keras_ecg_mae.training_data import TrainingData, to_json
+        from keras_ecg_mae.files import write_json
+        from keras_ecg_mae.runs.record import Command, Dataset, record_command
+        from keras_ecg_mae.runs.training_data import TrainingData, to_json
 
         run, ecgs = tmp_path / name, 400
         shared, own = np.random.default_rng(1), np.random.default_rng(seed + 10)

@@ -50,8 +50,8 @@ runpy.run_module("keras_ecg_mae." + sys.argv.pop(1), run_name="__main__", alter_
 READ_DONE = """
 import os, sys
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import read_done
-from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.runs.folder import read_done
+from keras_ecg_mae.files import storage_path
 try:
     print(read_done(storage_path("s3://ecg/run")), flush=True)
 except RunError as error:

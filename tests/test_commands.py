@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.evaluation.evaluate import read_results
-from keras_ecg_mae.run_folder import alone
+from keras_ecg_mae.runs.folder import alone
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

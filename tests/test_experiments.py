@@ -13,9 +13,9 @@ from keras_ecg_mae import flags as package_flags
 from keras_ecg_mae import prepare, report, train
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.evaluation.evaluate import read_results
-from keras_ecg_mae.evaluation.finished_run import read_finished_run
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.models.published_weights import state_dict
+from keras_ecg_mae.reports.finished_run import read_finished_run
 from keras_ecg_mae.simulation.cohort import write_simulated_cohort
 
 PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"

@@ -13,10 +13,11 @@ from keras_ecg_mae.config import Config, Evaluation, MaeFinetuning, Training
 from keras_ecg_mae.dataset import Manifest, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import evaluate
-from keras_ecg_mae.run_folder import expect_settings, mark_done, read_done, write_json
-from keras_ecg_mae.run_record import read_commands
+from keras_ecg_mae.files import write_json
+from keras_ecg_mae.runs.folder import expect_settings, mark_done, read_done
+from keras_ecg_mae.runs.record import read_commands
 from keras_ecg_mae.stages import begin_run, run_stage, summary
-from keras_ecg_mae.stages.settings import deciding_settings
+from keras_ecg_mae.stages.fingerprint import deciding_settings
 from keras_ecg_mae.training.finetune import trials
 
 DIVERGED = {"validation_loss": None, "diverged": "in step 3"}

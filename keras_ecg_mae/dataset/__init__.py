@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_ecg_mae.dataset.description import CohortDescription
+    from keras_ecg_mae.cohort.description import CohortDescription
     from keras_ecg_mae.dataset.manifest import Manifest, read_cohort, read_manifest
     from keras_ecg_mae.dataset.reading import (
         LabelledPatients,

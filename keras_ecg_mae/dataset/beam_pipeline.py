@@ -14,9 +14,8 @@ from absl import logging
 
 from keras_ecg_mae.dataset.pool import Step, Task
 from keras_ecg_mae.dataset.shard_result import UNFINISHED
-from keras_ecg_mae.dataset.storage import whole_file
 from keras_ecg_mae.errors import ConfigError, DatasetError
-from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.files import storage_path, whole_file
 
 
 def work_in_beam(

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from keras_ecg_mae.cohort.description import describe
 from keras_ecg_mae.dataset import schema
-from keras_ecg_mae.dataset.description import describe
 from keras_ecg_mae.dataset.manifest import Manifest, Shard
-from keras_ecg_mae.dataset.storage import make_folder, sha256
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.files import sha256, storage_path
 
 _NAMES = ("record_id", "patient_key", "institution", "label", "lvef", "age", "sex")
 _BATCH = 256
@@ -72,7 +72,7 @@ class _Shards:
         self._writer: tf.io.TFRecordWriter | None = None
         self._file, self._records, self._labelled = "", 0, 0
         self._shards: list[Shard] = []
-        make_folder(f"{folder}/{institution}")
+        storage_path(f"{folder}/{institution}").mkdir(parents=True, exist_ok=True)
 
     def write(self, record: Mapping[str, Any]) -> None:
         if self._records == self._size:

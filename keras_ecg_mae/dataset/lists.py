@@ -8,13 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from keras_ecg_mae.dataset.cohort import Table
-from keras_ecg_mae.dataset.cohort_page import COHORT_PAGE, cohort_page
-from keras_ecg_mae.dataset.description import CohortDescription
+from keras_ecg_mae.cohort.description import CohortDescription
+from keras_ecg_mae.cohort.page import COHORT_PAGE, cohort_page
+from keras_ecg_mae.cohort.read import Table
+from keras_ecg_mae.cohort.table_problems import TABLE_PROBLEMS
 from keras_ecg_mae.dataset.manifest import FINDINGS, REJECTED
-from keras_ecg_mae.dataset.storage import whole_file, write_text
-from keras_ecg_mae.dataset.table_problems import TABLE_PROBLEMS
-from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.files import storage_path, whole_file, write_whole
 
 
 @contextmanager
@@ -49,11 +48,11 @@ def write_reports(
     """Writes `cohort.html`, and `table_problems.csv` where the table has any. Raises `DatasetError`."""
     problems = f"{folder}/{TABLE_PROBLEMS}"
     if table.problems.counts():
-        write_text(problems, table.problems.csv())
+        write_whole(problems, table.problems.csv())
     else:
         storage_path(problems).unlink(missing_ok=True)  # of another table, by --table_only
     # Without the folder's name: the same dataset has the same bytes, wherever it lies.
-    write_text(f"{folder}/{COHORT_PAGE}", cohort_page(description, settings, title))
+    write_whole(f"{folder}/{COHORT_PAGE}", cohort_page(description, settings, title))
 
 
 @contextmanager

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_ecg_mae import spec
-from keras_ecg_mae.dataset.description import CohortDescription, parse_description
-from keras_ecg_mae.dataset.storage import reason, size_bytes, storage_errors, write_text
-from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.storage import read_if_there, storage_path
+from keras_ecg_mae.cohort.description import CohortDescription, parse_description
+from keras_ecg_mae.errors import DatasetError, FileError
+from keras_ecg_mae.files import read_if_there, size_bytes, write_whole
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
@@ -90,7 +89,7 @@ class Manifest(CohortDescription):
         """Writes `manifest.json`: whole, or not at all."""
         content = {"format": FORMAT, "signal": spec.signal_contract(), **asdict(self)}
         del content["folder"]
-        write_text(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_whole(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -100,7 +99,7 @@ def read_manifest(folder: str) -> Manifest:
         DatasetError: no dataset lies there, it is of another signal contract, or a shard is missing or cut off.
     """
     path = f"{folder.rstrip('/')}/{MANIFEST}"
-    content = _read(path)
+    content = read_if_there(path)
     if content is None:
         raise DatasetError(f"{path}: Expected a dataset folder that prepare finished. Received none.")
     manifest = _parse(folder, path, content)
@@ -118,10 +117,10 @@ def read_cohort(folder: str) -> CohortDescription:
         DatasetError: neither lies in the folder, or what does cannot be read.
     """
     manifest, path = (f"{folder.rstrip('/')}/{name}" for name in (MANIFEST, COHORT))
-    content = _read(manifest)
+    content = read_if_there(manifest)
     if content is not None:
         return _parse(folder, manifest, content)
-    content = _read(path)
+    content = read_if_there(path)
     if content is None:
         raise DatasetError(f"{folder}: Expected {MANIFEST} or {COHORT}, which prepare writes. Received neither.")
     return CohortDescription(**parse_description(path, _parse_json(path, content)))
@@ -132,15 +131,7 @@ def write_cohort(
 ) -> None:
     """Writes `cohort.json`, what `prepare --table_only` leaves; `settings`, `table_sha256` as in `Manifest`."""
     content = {"format": FORMAT, **asdict(description), "settings": settings, "table_sha256": table_sha256}
-    write_text(f"{folder.rstrip('/')}/{COHORT}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _read(path: str) -> bytes | None:
-    """The file's content, None where it is not there."""
-    try:
-        return read_if_there(storage_path(path))
-    except OSError as error:
-        raise DatasetError(f"{path}: Expected a readable file. Received: {reason(error)}.") from error
+    write_whole(f"{folder.rstrip('/')}/{COHORT}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _parse_json(path: str, text: bytes) -> dict[str, Any]:
@@ -182,9 +173,7 @@ def _parse(folder: str, path: str, text: bytes) -> Manifest:
 def _check_size(path: str, expected: int) -> None:
     try:
         received = size_bytes(path)
-    except storage_errors(path) as error:
-        raise DatasetError(
-            f"{path}: Expected this shard, which {MANIFEST} lists. Received none ({type(error).__name__})."
-        ) from error
+    except FileError as error:
+        raise DatasetError(f"{path}: Expected this shard, which {MANIFEST} lists. Received none.") from error
     if received != expected:
         raise DatasetError(f"{path}: Expected a shard of {expected} bytes. Received {received}.")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from keras_ecg_mae.cohort.patient_key import PatientKeys
+from keras_ecg_mae.cohort.split import hashed_order
 from keras_ecg_mae.config import Cohort, Quality, Signal
-from keras_ecg_mae.dataset.patient_key import PatientKeys
 from keras_ecg_mae.dataset.shard import ShardTask
-from keras_ecg_mae.dataset.split import hashed_order
 from keras_ecg_mae.dataset.tf_example import Metadata
 
 

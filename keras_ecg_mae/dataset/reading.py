@@ -12,11 +12,11 @@ from functools import cache
 import tensorflow as tf
 
 from keras_ecg_mae import spec
+from keras_ecg_mae.cohort.split import TRAIN, hashed_order
 from keras_ecg_mae.dataset import schema
 from keras_ecg_mae.dataset.manifest import Manifest, Shard
-from keras_ecg_mae.dataset.split import TRAIN, hashed_order
-from keras_ecg_mae.dataset.storage import reason, sha256, storage_errors
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.files import sha256
 
 # 0.5 GB of serialized recordings, enough to mix sixteen shards of the default size well.
 SHUFFLED_RECORDS = 4096
@@ -59,15 +59,12 @@ def verify(manifest: Manifest) -> None:
     """Compares every shard with its checksum.
 
     Raises:
-        DatasetError: a shard cannot be read or differs; names the file.
+        DatasetError: a shard differs; names the file. FileError: it cannot be read.
     """
 
     def check(shard: Shard) -> None:
         path = manifest.shard_path(shard)
-        try:
-            received = sha256(path)
-        except storage_errors(path) as error:
-            raise DatasetError(f"{path}: Expected a readable shard. Received: {reason(error)}.") from error
+        received = sha256(path)
         if received != shard.sha256:
             raise DatasetError(
                 f"{path}: Expected the SHA-256 {shard.sha256}. Received {received}: the shard is damaged, copy it or "

@@ -11,17 +11,16 @@ import numpy as np
 
 from keras_ecg_mae.config import Cohort, Quality, Signal
 from keras_ecg_mae.dataset.shard_result import ShardFinding, ShardResult, finished_result, write_result
-from keras_ecg_mae.dataset.storage import whole_file
 from keras_ecg_mae.dataset.tf_example import Metadata, encode_units, to_units
 from keras_ecg_mae.dataset.tfrecord import TFRecordFile, framed_records
 from keras_ecg_mae.errors import DatasetError, RecordingError
+from keras_ecg_mae.files import storage_path, whole_file
 from keras_ecg_mae.recordings import conform
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
 from keras_ecg_mae.recordings.formats.sidecar import LARGEST_SIDECAR_BYTES, sidecar_files
 from keras_ecg_mae.recordings.isolation import open_isolated
 from keras_ecg_mae.recordings.open import describes_itself
 from keras_ecg_mae.recordings.source import is_file, split_record_path
-from keras_ecg_mae.storage import storage_path
 
 _WFDB_FILES = (".hea", ".dat", ".mat")
 DIGEST_BYTES = 16

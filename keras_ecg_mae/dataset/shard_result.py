@@ -6,9 +6,8 @@ A killed `prepare` goes on from there: a shard with a result is finished, one wi
 import json
 from dataclasses import dataclass, replace
 
-from keras_ecg_mae.dataset.storage import size_bytes, storage_errors, write_text
-from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.storage import files_under, read_if_there, storage_path
+from keras_ecg_mae.errors import DatasetError, FileError
+from keras_ecg_mae.files import files_under, read_if_there, size_bytes, write_whole
 
 # Hidden, so that no institution has the name, and removed when the manifest is there.
 UNFINISHED = ".unfinished"
@@ -69,13 +68,13 @@ def write_result(folder: str, file: str, result: ShardResult) -> None:
         **vars(result),
         "findings": [list(vars(finding).values()) for finding in result.findings],
     }
-    write_text(result_path(folder, file), json.dumps(content, ensure_ascii=False) + "\n")
+    write_whole(result_path(folder, file), json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def read_result(folder: str, file: str) -> ShardResult | None:
     """The result of the shard `file`; None where there is none, or the shard is not the one it tells of."""
     path = f"{folder}/{file}"
-    content = read_if_there(storage_path(result_path(folder, file)))
+    content = read_if_there(result_path(folder, file))
     if content is None:
         return None
     fields = json.loads(content)
@@ -92,7 +91,7 @@ def read_result(folder: str, file: str) -> ShardResult | None:
     )
     try:
         return result if size_bytes(path) == result.size_bytes else None
-    except storage_errors(path):
+    except FileError:
         return None
 
 
@@ -109,7 +108,7 @@ def finished_result(folder: str, file: str) -> ShardResult:
 
 def has_results(folder: str) -> bool:
     """Whether any shard has one."""
-    return any(path.name.endswith(_ENDING) for path in files_under(storage_path(f"{folder}/{UNFINISHED}")))
+    return any(path.name.endswith(_ENDING) for path in files_under(f"{folder}/{UNFINISHED}"))
 
 
 def result_path(folder: str, file: str) -> str:

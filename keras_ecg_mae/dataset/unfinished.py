@@ -13,16 +13,15 @@ from typing import Any
 import pandas as pd
 from absl import logging
 
+from keras_ecg_mae.cohort.page import COHORT_PAGE
+from keras_ecg_mae.cohort.table_problems import TABLE_PROBLEMS
 from keras_ecg_mae.config import Cohort, Quality, Signal
-from keras_ecg_mae.dataset.cohort_page import COHORT_PAGE
 from keras_ecg_mae.dataset.manifest import COHORT, REJECTED
 from keras_ecg_mae.dataset.plan import Plan
 from keras_ecg_mae.dataset.shard import sidecar_checksum
 from keras_ecg_mae.dataset.shard_result import UNFINISHED, has_results, read_result, result_path
-from keras_ecg_mae.dataset.storage import make_folder, reason, sha256, storage_errors, write_text
-from keras_ecg_mae.dataset.table_problems import TABLE_PROBLEMS
-from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.storage import PARTIAL, files_under, is_remote, read_if_there, storage_path
+from keras_ecg_mae.errors import DatasetError, FileError
+from keras_ecg_mae.files import PARTIAL, files_under, is_remote, read_if_there, sha256, storage_path, write_whole
 
 _CHECKING_THREADS = 8  # which a disk answers best; the checksums are computed outside of Python's lock
 _IDENTITY = "identity.json"
@@ -73,8 +72,7 @@ def begin(folder: str, identity: Mapping[str, Any]) -> dict[str, Any]:
         if has_results(folder):
             begun["versions"] = _joined(there["versions"], identity["versions"])
     if there != begun:
-        make_folder(f"{folder}/{UNFINISHED}")
-        write_text(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(begun, indent=1, ensure_ascii=False) + "\n")
+        write_whole(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(begun, indent=1, ensure_ascii=False) + "\n")
     return begun
 
 
@@ -107,7 +105,7 @@ def still_to_write(folder: str, plans: Sequence[Plan], paths: pd.Series, recordi
             return False
         try:
             is_whole = sha256(path) == result.sha256
-        except storage_errors(path):
+        except FileError:
             is_whole = False
         if not is_whole:
             logging.warning("%s is written again: it is damaged.", path)
@@ -162,7 +160,7 @@ def refuse_foreign(folder: str) -> None:
         return
     try:
         names = sorted(path.name for path in storage_path(folder).iterdir())
-    except storage_errors(folder):  # not there; what else it may be, writing will tell
+    except OSError:  # not there; what else it may be, writing will tell
         return
     found = [name for name in names if not name.startswith(".") and name not in _TABLE_ONLY]
     if found:
@@ -173,10 +171,7 @@ def refuse_foreign(folder: str) -> None:
 
 def _read_identity(folder: str) -> dict[str, Any] | None:
     path = f"{folder}/{UNFINISHED}/{_IDENTITY}"
-    try:
-        content = read_if_there(storage_path(path))
-    except OSError as error:
-        raise DatasetError(f"{path}: Expected a readable file. Received: {reason(error)}.") from error
+    content = read_if_there(path)
     return None if content is None else json.loads(content)
 
 

@@ -11,19 +11,17 @@ from typing import Any
 import pandas as pd
 from absl import logging
 
+from keras_ecg_mae.cohort.description import CohortDescription, describe
+from keras_ecg_mae.cohort.patient_key import PatientKeys, create_keys, read_keys, secret_path
+from keras_ecg_mae.cohort.read import Table, read_table
+from keras_ecg_mae.cohort.split import assign_splits
 from keras_ecg_mae.config import SPLITS, Cohort, Quality, Section, Signal
-from keras_ecg_mae.dataset.cohort import Table, read_table
-from keras_ecg_mae.dataset.description import CohortDescription, describe
 from keras_ecg_mae.dataset.duplicates import DUPLICATE, find_duplicates, removal_tasks
 from keras_ecg_mae.dataset.gathering import gather
 from keras_ecg_mae.dataset.lists import write_rejected, write_reports
 from keras_ecg_mae.dataset.manifest import COHORT, FORMAT, MANIFEST, REJECTED, Manifest, read_manifest, write_cohort
-from keras_ecg_mae.dataset.patient_key import PatientKeys, create_keys, read_keys, secret_path
 from keras_ecg_mae.dataset.plan import plan_shards, shard_tasks
 from keras_ecg_mae.dataset.shard import remove_recordings, write_shard
-from keras_ecg_mae.dataset.shard_result import UNFINISHED
-from keras_ecg_mae.dataset.split import assign_splits
-from keras_ecg_mae.dataset.storage import make_folder
 from keras_ecg_mae.dataset.unfinished import (
     begin,
     check_unfinished,
@@ -35,7 +33,7 @@ from keras_ecg_mae.dataset.unfinished import (
 )
 from keras_ecg_mae.dataset.work import work_on
 from keras_ecg_mae.errors import ConfigError, DatasetError
-from keras_ecg_mae.storage import storage_path
+from keras_ecg_mae.files import storage_path
 
 # Settings that do not change what a dataset holds. The tables count by their checksum, the secret by its fingerprint.
 _CIRCUMSTANCES = ("labels", "echoes", "output", "patient_key_file", "workers", "runner", "table_only")
@@ -95,9 +93,6 @@ def prepare(
     rows = _split(cohort, table)
     plans = plan_shards(cohort, rows)
     identity = begin(folder, identity)
-    for institution in {plan.institution for plan in plans}:
-        make_folder(f"{folder}/{institution}")
-        make_folder(f"{folder}/{UNFINISHED}/{institution}")
     waiting = still_to_write(folder, plans, rows["path"], cohort.recordings)
     tasks = shard_tasks(folder, waiting, rows, cohort=cohort, signal=signal, quality=quality, keys=keys)
     work_on(write_shard, tasks, cohort, runner_arguments, total=len(rows), done=len(rows) - sum(map(len, waiting)))
@@ -140,7 +135,6 @@ def split_table(cohort: Cohort) -> CohortDescription:
     refuse_foreign(folder)
     table = read_table(cohort)
     description, settings = _describe(cohort, table, _split(cohort, table), {}, {}), _settings(cohort)
-    make_folder(folder)
     write_rejected(folder, table, {})
     write_reports(folder, table, description, settings, "The cohort of a table, before any recording was opened")
     write_cohort(folder, description, settings=settings, table_sha256=table.sha256)

@@ -15,8 +15,8 @@ from keras_ecg_mae.evaluation.figures import calibration_figure, roc_figure
 from keras_ecg_mae.evaluation.metrics import Auroc, OperatingPoint, Proportion
 from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results, score
-from keras_ecg_mae.run_folder import write_json, write_whole
-from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.files import write_json, write_whole
+from keras_ecg_mae.runs.record import Dataset
 
 PREDICTIONS, RESULTS, TABLE = "predictions.csv", "results.json", "results.md"
 ROC, CALIBRATION = "roc.png", "calibration.png"

@@ -10,8 +10,7 @@ import pandas as pd
 
 from keras_ecg_mae.config import SPLITS
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.run_folder import write_whole
-from keras_ecg_mae.storage import read_if_there
+from keras_ecg_mae.files import read_if_there, write_whole
 
 TEXT_COLUMNS = ("record_id", "patient_key", "institution", "split")
 COLUMNS = (*TEXT_COLUMNS, "label", "probability")

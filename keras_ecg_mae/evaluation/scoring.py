@@ -17,7 +17,7 @@ from keras_ecg_mae.evaluation.metrics import (
     operating_point,
     youden_threshold,
 )
-from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.runs.record import Dataset
 
 FALLBACK_THRESHOLD = 0.5
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.files import is_remote
 from keras_ecg_mae.serving.model_json import read_description
 from keras_ecg_mae.serving.signatures import (
     DEFAULT,
@@ -20,7 +21,6 @@ from keras_ecg_mae.serving.signatures import (
 )
 from keras_ecg_mae.serving.versions import SAVED_MODEL, newest_version
 from keras_ecg_mae.spec import signal_contract
-from keras_ecg_mae.storage import is_remote
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from keras_ecg_mae.config import Export
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.runs.training_data import describe_label
 from keras_ecg_mae.serving.model_json import Description
-from keras_ecg_mae.training_data import describe_label
 
 Group = Mapping[str, Any]  # with the fields of `evaluation.scoring.Group`
 

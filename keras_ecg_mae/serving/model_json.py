@@ -13,12 +13,11 @@ import numpy as np
 from keras_ecg_mae import __version__
 from keras_ecg_mae.config import Cohort, Quality
 from keras_ecg_mae.dataset import CohortDescription, Manifest
-from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import SETTINGS, Made, git_revision, now, read_json, read_made
+from keras_ecg_mae.files import files_under, read_if_there, read_json, sha256
+from keras_ecg_mae.runs.folder import SETTINGS, Made, git_revision, now, read_made
+from keras_ecg_mae.runs.training_data import TrainingData, to_json
 from keras_ecg_mae.spec import signal_contract
-from keras_ecg_mae.storage import files_under, read_if_there
-from keras_ecg_mae.training_data import TrainingData, to_json
 
 ASSETS = "assets"
 MODEL_FILE = "model.json"

@@ -22,14 +22,13 @@ from keras_ecg_mae.config import SPLITS, Config, Quality, Signal
 from keras_ecg_mae.dataset import evaluation_batches, read_manifest
 from keras_ecg_mae.dataset.schema import to_units
 from keras_ecg_mae.errors import ConfigError, RecordingError, RunError
+from keras_ecg_mae.files import file_errors, is_remote, storage_path
 from keras_ecg_mae.recordings import conform
 from keras_ecg_mae.recordings.findings import assess_recording, reject
 from keras_ecg_mae.recordings.isolation import open_isolated
-from keras_ecg_mae.run_folder import writing
 from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.exported_model import Answer, ExportedModel
 from keras_ecg_mae.spec import MILLIVOLTS_PER_UNIT
-from keras_ecg_mae.storage import is_remote, storage_path
 
 NOT_AN_ECG = "Expected what can be an ECG in millivolts. Received what the model refuses (input_ok is false)."
 # Batches that are read while the model computes one.
@@ -202,7 +201,7 @@ class Predictor:
             before, unusable = _skip_predicted(path, file, recordings, self.model)
             with tqdm(initial=before, desc="predict", unit=" recordings", mininterval=interval) as bar:
                 for batch in self._batches(recordings):
-                    with writing(Path(path)):
+                    with file_errors(Path(path), "write"):
                         file.write("".join(f"{prediction.line(self.model)}\n" for prediction in batch).encode())
                         file.flush()
                         os.fsync(file.fileno())
@@ -228,7 +227,7 @@ class Predictor:
 @contextmanager
 def _appended(path: Path) -> Iterator[BinaryIO]:
     """A file to read and append to, which this process alone writes. Raises `RunError`."""
-    with writing(path):
+    with file_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     with file:
@@ -270,7 +269,7 @@ def _skip_predicted(path: str, file: BinaryIO, recordings: Iterator[Recording], 
                     f"{path}, line {count}: Expected the {key} {expected!r}. Received {last.get(key)!r}: it is of "
                     "other recordings, or of another model; give another --predictions."
                 )
-    with writing(Path(path)):
+    with file_errors(Path(path), "write"):
         file.truncate(end)
     return count, unusable
 

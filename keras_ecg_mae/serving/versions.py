@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from keras_ecg_mae.run_folder import write_whole, writing
-from keras_ecg_mae.storage import files_under, flush, is_remote, read_if_there
+from keras_ecg_mae.files import file_errors, files_under, flush, is_remote, read_if_there, write_whole
 
 SAVED_MODEL = "saved_model.pb"
 # A dot in front: TF Serving looks at folders whose name is a number.
@@ -40,7 +39,7 @@ def whole_versions(folder: Path) -> list[int]:
 @contextmanager
 def partial_version(folder: Path) -> Iterator[Path]:
     """A folder to write the next version of `folder` in; what is left of it afterwards is removed."""
-    with writing(folder):
+    with file_errors(folder, "write"):
         if not is_remote(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for old in folder.glob(f"{PARTIAL}*"):
@@ -65,7 +64,7 @@ def publish(partial: Path, folder: Path) -> Path:
     """
     if is_remote(folder):
         return _upload_as_next_version(partial, folder)
-    with writing(folder):
+    with file_errors(folder, "write"):
         for path in (*partial.rglob("*"), partial):
             # mkdtemp's 0700, or a strict umask, would lock the server's user out.
             path.chmod(0o755 if path.is_dir() else 0o644)

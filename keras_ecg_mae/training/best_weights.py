@@ -6,8 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_ecg_mae.run_folder import writing
-from keras_ecg_mae.storage import is_remote
+from keras_ecg_mae.files import file_errors, is_remote
 
 
 class BestWeights:
@@ -45,7 +44,7 @@ class BestWeights:
         """
         if not self._writes:
             return
-        with writing(self.path(epoch)):
+        with file_errors(self.path(epoch), "write"):
             if is_remote(self._folder):
                 model.save_weights(self.path(epoch))
             else:

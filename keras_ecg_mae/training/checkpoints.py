@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.errors import DivergedError, RunError
-from keras_ecg_mae.storage import read_if_there
+from keras_ecg_mae.files import read_if_there
 
 KEPT = 3
 LIST = "checkpoint"  # TensorFlow's name of the file that names them

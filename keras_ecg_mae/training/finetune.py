@@ -15,12 +15,12 @@ from tensorboard.plugins.hparams import api as hparams
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch, training_batches
 from keras_ecg_mae.errors import DatasetError, DivergedError, RunError
+from keras_ecg_mae.files import file_errors, local_copy
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pretrained_encoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.run_folder import mark_done, read_done, writing
-from keras_ecg_mae.storage import local_copy
+from keras_ecg_mae.runs.folder import mark_done, read_done
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
 from keras_ecg_mae.training.loop import Trainer
@@ -132,7 +132,7 @@ def finetune(
             trial_folder = folder / f"{best['learning_rate']:g}"
             with local_copy(BestWeights(trial_folder, BEST_BY).path(best["epoch"])) as file:
                 model.load_weights(file)
-            with writing(folder / CLASSIFIER):
+            with file_errors(folder / CLASSIFIER, "write"):
                 model.save(folder / CLASSIFIER)
         done |= note_training_data(
             config,

@@ -17,7 +17,7 @@ from absl import logging
 
 from keras_ecg_mae.config import Training
 from keras_ecg_mae.errors import DivergedError, PreemptedError, RunError
-from keras_ecg_mae.run_folder import write_whole
+from keras_ecg_mae.files import write_whole
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.checkpoints import Checkpoints
 from keras_ecg_mae.training.distribution import agreed, is_chief, worker_count

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_ecg_mae.run_folder import write_whole
-from keras_ecg_mae.storage import read_if_there
+from keras_ecg_mae.files import read_if_there, write_whole
 
 # TensorBoard's groups, in which it shows scalars: by the beginning of a scalar's name in `metrics.csv`, which the group
 # takes the place of, or by the whole name.

@@ -12,12 +12,13 @@ from absl import logging
 
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch, training_batches
+from keras_ecg_mae.files import file_errors, storage_path, write_whole
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_errors, reconstruction_loss
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
-from keras_ecg_mae.run_folder import mark_done, write_whole, writing
+from keras_ecg_mae.runs.folder import mark_done
+from keras_ecg_mae.runs.training_data import AUTOENCODER
 from keras_ecg_mae.spec import LEADS
-from keras_ecg_mae.storage import storage_path
 from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
 from keras_ecg_mae.training.loop import Trainer
@@ -27,7 +28,6 @@ from keras_ecg_mae.training.published import load_published
 from keras_ecg_mae.training.record import note_training_data
 from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
-from keras_ecg_mae.training_data import AUTOENCODER
 
 # Sawano et al., figures 3 and 1.
 PICTURES = {"reconstruction.png": LEADS, "reconstruction_II_V5.png": ("II", "V5")}
@@ -189,7 +189,7 @@ def pretrain(
         result |= note_training_data(
             config, manifest, folder, settings.splits, labelled=False, initial_weights=initial_weights
         )
-        with writing(folder / AUTOENCODER):
+        with file_errors(folder / AUTOENCODER, "write"):
             model.save(folder / AUTOENCODER)
         mark_done(folder, result)
     return result

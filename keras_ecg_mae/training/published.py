@@ -6,11 +6,11 @@ from typing import Literal
 from absl import logging
 
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.files import local_copy
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.published_weights import LICENCE_NOTE, load_autoencoder_weights, load_classifier_weights
 from keras_ecg_mae.models.state_dict import read_state_dict
-from keras_ecg_mae.storage import local_copy
 
 
 def load_published(

@@ -6,8 +6,8 @@ from typing import Any
 
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest, learnt_from
-from keras_ecg_mae.run_record import Dataset
-from keras_ecg_mae.training_data import AUTOENCODER, TrainingData, read_training_data, to_json, write_patients
+from keras_ecg_mae.runs.record import Dataset
+from keras_ecg_mae.runs.training_data import AUTOENCODER, TrainingData, read_training_data, to_json, write_patients
 
 
 def note_training_data(

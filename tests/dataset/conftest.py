@@ -13,12 +13,12 @@ import tensorflow as tf
 import wfdb
 
 from keras_ecg_mae import spec
+from keras_ecg_mae.cohort.description import Count
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.dataset import Manifest, read_manifest
-from keras_ecg_mae.dataset.description import Count
 from keras_ecg_mae.dataset.manifest import Shard
 from keras_ecg_mae.dataset.schema import Metadata, encode
-from keras_ecg_mae.dataset.storage import sha256
+from keras_ecg_mae.files import sha256
 
 Rows = Sequence[dict[str, Any]]
 Contents = Callable[[Path], dict[str, bytes]]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from keras_ecg_mae.cohort.description import CohortDescription
 from keras_ecg_mae.config import Cohort, Config
 from keras_ecg_mae.dataset import Manifest, prepare, split_table
-from keras_ecg_mae.dataset.description import CohortDescription
 from keras_ecg_mae.prepare import main
 
 

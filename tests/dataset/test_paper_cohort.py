@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_ecg_mae.cohort.read import read_table
+from keras_ecg_mae.cohort.split import assign_splits
 from keras_ecg_mae.config import SPLITS, Cohort, Config
 from keras_ecg_mae.dataset import Manifest, prepare, read_cohort, split_table
-from keras_ecg_mae.dataset.cohort import read_table
-from keras_ecg_mae.dataset.split import assign_splits
 from keras_ecg_mae.errors import DatasetError
 from keras_ecg_mae.prepare import main
 from keras_ecg_mae.simulation.cohort import write_simulated_cohort

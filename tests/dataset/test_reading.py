@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ecg_mae import spec
+from keras_ecg_mae.cohort.description import Count
 from keras_ecg_mae.dataset import (
     LabelledPatients,
     Manifest,
@@ -18,11 +19,10 @@ from keras_ecg_mae.dataset import (
     steps_per_epoch,
     training_batches,
 )
-from keras_ecg_mae.dataset.description import Count
 from keras_ecg_mae.dataset.manifest import Shard
 from keras_ecg_mae.dataset.schema import Metadata, encode
-from keras_ecg_mae.dataset.storage import sha256
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.files import sha256
 
 Batches = list[dict[str, np.ndarray]]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from keras_ecg_mae.dataset import Manifest, prepare
-from keras_ecg_mae.dataset.storage import write_text
+from keras_ecg_mae.files import write_whole
 
 if TYPE_CHECKING:
     from tests.dataset.conftest import Contents, Hospital
@@ -93,7 +93,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
         done.append((os.fstat(descriptor).st_size, os.listdir(tmp_path)))
 
     monkeypatch.setattr(os, "fsync", note)
-    write_text(f"{tmp_path}/manifest.json", "content")
+    write_whole(f"{tmp_path}/manifest.json", "content")
     (size, before), (_, after) = done  # the file, then its folder
     assert size == len("content")
     assert before != ["manifest.json"]

@@ -15,7 +15,7 @@ from keras_ecg_mae.evaluation.evaluate import evaluate, format_results, read_res
 from keras_ecg_mae.evaluation.metrics import auroc, youden_threshold
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Results
-from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.runs.record import Dataset
 
 FILES = {"predictions.csv", "results.json", "results.md", "roc.png", "calibration.png"}
 Batch = dict[str, np.ndarray]

@@ -9,7 +9,7 @@ import pytest
 from keras_ecg_mae.evaluation import reconstruction
 from keras_ecg_mae.evaluation.delineation import PARTS
 from keras_ecg_mae.evaluation.reconstruction import FILE, Measured, ReconstructionErrors, read_reconstruction_errors
-from keras_ecg_mae.evaluation.report import make_report
+from keras_ecg_mae.reports.report import make_report
 from keras_ecg_mae.spec import LEADS
 
 GENERATOR = np.random.default_rng(0)

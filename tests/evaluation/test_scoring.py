@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from keras_ecg_mae.evaluation.comparison import paired_difference
 from keras_ecg_mae.evaluation.metrics import Auroc, AurocDifference, auroc
 from keras_ecg_mae.evaluation.scoring import patient_numbers
+from keras_ecg_mae.reports.comparison import paired_difference
 
 PATIENTS, REPLICATES = 200, 1000
 

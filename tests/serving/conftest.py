@@ -83,12 +83,12 @@ def _decision(label: str = "lvsd", threshold: float = 0.4, **changes: Any) -> An
 
 
 def _provenance(label: str = "lvsd", **changes: Any) -> Any:
+    from keras_ecg_mae.cohort.description import Count
     from keras_ecg_mae.dataset import CohortDescription
-    from keras_ecg_mae.dataset.description import Count
-    from keras_ecg_mae.run_folder import Made
-    from keras_ecg_mae.run_record import Dataset
+    from keras_ecg_mae.runs.folder import Made
+    from keras_ecg_mae.runs.record import Dataset
+    from keras_ecg_mae.runs.training_data import TrainingData
     from keras_ecg_mae.serving.model_json import Provenance
-    from keras_ecg_mae.training_data import TrainingData
 
     counts = (Count("a", "train", 1234, 300, 900, 50), Count("b|c", "test", 90, 0, 95, 5))
     dataset = Dataset("datasets/x", "5d41", 1340)

@@ -18,7 +18,7 @@ from keras_ecg_mae import stages
 from keras_ecg_mae.config import Cohort, Config, Export, Finetuning, Model, Pretraining, Training
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, prepare, read_manifest
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import read_done
+from keras_ecg_mae.runs.folder import read_done
 from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.exported_model import Answer, ExportedModel
 from keras_ecg_mae.serving.predict import RecordingLoader, predict_recordings

@@ -8,9 +8,9 @@ import pytest
 
 from keras_ecg_mae.config import Export, Quality
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.runs.training_data import describe_label
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
 from keras_ecg_mae.serving.model_json import Description
-from keras_ecg_mae.training_data import describe_label
 
 Make = Callable[..., Any]
 

@@ -19,11 +19,11 @@ import os, sys
 from pathlib import Path
 from keras_ecg_mae.dataset import CohortDescription
 from keras_ecg_mae.models.build import Transformer, build_classifier
-from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.runs.record import Dataset
 from keras_ecg_mae.serving.model_json import Decision
 from keras_ecg_mae.serving.saved_model import export_classifier
 from keras_ecg_mae.serving.model_json import Provenance
-from keras_ecg_mae.training_data import TrainingData
+from keras_ecg_mae.runs.training_data import TrainingData
 for line in sys.stdin:
     word, argument = line.split()
     if word == "wait":

@@ -14,11 +14,11 @@ from keras_ecg_mae import spec
 from keras_ecg_mae.config import Config, Prediction, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError, RunError
-from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.runs.record import Dataset
+from keras_ecg_mae.runs.training_data import TrainingData
 from keras_ecg_mae.serving import predict as module
 from keras_ecg_mae.serving.model_json import provenance_of
 from keras_ecg_mae.serving.predict import Predictor, Written
-from keras_ecg_mae.training_data import TrainingData
 
 
 def write_record(folder: Path, name: str, ecg_mv: np.ndarray) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import write_whole
+from keras_ecg_mae.files import write_whole
 from keras_ecg_mae.serving import versions as module
 from keras_ecg_mae.serving.versions import newest_version, partial_version, publish, versions
 

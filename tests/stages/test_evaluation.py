@@ -14,12 +14,13 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Results
-from keras_ecg_mae.run_folder import mark_done, read_done, write_json
-from keras_ecg_mae.run_record import Dataset
+from keras_ecg_mae.files import write_json
+from keras_ecg_mae.runs.folder import mark_done, read_done
+from keras_ecg_mae.runs.record import Dataset
+from keras_ecg_mae.runs.training_data import expect_training_data, read_patients, write_patients
 from keras_ecg_mae.stages import evaluate_dataset, own_dataset, run_stage, summary
 from keras_ecg_mae.stages.evaluation import evaluate_predictions, own_results
 from keras_ecg_mae.training.record import note_training_data
-from keras_ecg_mae.training_data import expect_training_data, read_patients, write_patients
 
 INTERNAL, EXTERNAL = ["institution_1", "institution_2"], ["institution_3"]
 

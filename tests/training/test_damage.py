@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.run_folder import write_whole
+from keras_ecg_mae.files import write_whole
 from keras_ecg_mae.training.checkpoints import Checkpoints
 
 

@@ -15,9 +15,9 @@ from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.models.published_weights import state_dict
+from keras_ecg_mae.runs.training_data import TrainingData, expect_training_data
 from keras_ecg_mae.training.finetune import finetune
 from keras_ecg_mae.training.metrics_log import MetricsLog
-from keras_ecg_mae.training_data import TrainingData, expect_training_data
 
 
 def fresh_autoencoder() -> MaskedAutoencoder:

@@ -1,0 +1,221 @@
+"""Files of runs, datasets and exports, on a disk or in cloud storage: `s3://` and `gs://`.
+
+An address is reached through TensorFlow's file systems, because checkpoints, TensorBoard's files and SavedModels are
+written through them: `s3://` is tensorflow-io's, `gs://` is TensorFlow's own. TensorFlow itself is imported only for an
+address. What they do differs from a disk:
+
+* An object is there when its upload has ended, whole. There is nothing to write aside, and nothing to be renamed: the
+  rename of `s3://` copies and deletes every object whose name begins with the one that is given.
+* There are no folders. Making one does nothing, and listing one without objects fails.
+* `exists()` on `s3://` says no to every failure, such as a network that is down or a denied permission. What must
+  not be taken for absent is asked for with `read_if_there`.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, TypeAlias
+
+from keras_ecg_mae.errors import FileError
+
+PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+Location: TypeAlias = str | PathLike[str]
+
+
+def is_remote(path: Location) -> bool:
+    """Whether `path` is an address rather than a local file."""
+    return "://" in str(path)
+
+
+def open_storage(path: Location) -> None:
+    """Makes TensorFlow able to reach `path`.
+
+    Importing tensorflow-io registers `s3://`. It is imported only then: it takes seconds, works with one release of
+    TensorFlow, and S3's client aborts the process while the interpreter ends.
+    """
+    if str(path).startswith("s3://"):
+        importlib.import_module("tensorflow_io")
+
+
+def storage_path(path: Location) -> Path:
+    """A file or folder that may lie in cloud storage.
+
+    Returns:
+        A `pathlib.Path`; for an address, an `etils.epath.Path`, which has the same methods but for `rglob`, `resolve`
+        and the arguments of `open`.
+
+    Raises:
+        FileError: an address of neither `s3://` nor `gs://`.
+    """
+    if not is_remote(path):
+        return Path(path)
+    if not str(path).startswith(("s3://", "gs://")):
+        raise FileError(f"{path}: Expected a path, or an address in s3:// or gs://. Received another kind of address.")
+    open_storage(path)
+    from etils import epath
+
+    return epath.Path(path)
+
+
+@contextmanager
+def file_errors(path: Location, purpose: str) -> Iterator[None]:
+    """Around what reads or writes a file, as `purpose` says. Raises `FileError` where it cannot, as on a full disk."""
+    try:
+        yield
+    except _storage_errors() as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise FileError(f"{path}: Expected to {purpose} this file. Received: {reason.rpartition('}} ')[2]}.") from error
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    """What a disk or a cloud storage raises; TensorFlow's only where it is imported, as for an address it is."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError,) if tensorflow is None else (OSError, tensorflow.errors.OpError)
+
+
+def read_if_there(path: Location) -> bytes | None:
+    """A file's content; None only where its storage says that there is none. Raises `FileError` where it cannot say."""
+    path = storage_path(path)
+    with file_errors(path, "read"):
+        if not is_remote(path):
+            return path.read_bytes() if path.exists() else None
+        import tensorflow as tf
+
+        try:
+            # In parts of 50 MB at once, where `Path.read_bytes` reads 512 kB after 512 kB.
+            return tf.io.read_file(str(path)).numpy()
+        except tf.errors.NotFoundError:
+            return None
+
+
+def read_json(path: Location) -> dict[str, Any] | None:
+    """A JSON object; None where there is no such file. Raises `FileError` where it is none."""
+    content = read_if_there(path)
+    if content is None:
+        return None
+    try:
+        data = json.loads(content)
+        if not isinstance(data, dict):
+            raise ValueError(f"a {type(data).__name__}")
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise FileError(
+            f"{path}: Expected a JSON object. Received {len(content)} bytes that are none ({error}): remove the file "
+            "and give the command again."
+        ) from error
+    return data
+
+
+def sha256(path: Location) -> str:
+    """The file's SHA-256 in hexadecimal. Raises `FileError` where it cannot be read."""
+    digest = hashlib.sha256()
+    with file_errors(path, "read"), storage_path(path).open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size_bytes(path: Location) -> int:
+    """The file's size. Raises `FileError` where it is not there."""
+    with file_errors(path, "read"):
+        if not is_remote(path):
+            return os.path.getsize(path)
+        import tensorflow as tf
+
+        return int(tf.io.gfile.stat(str(path)).length)
+
+
+@contextmanager
+def whole_file(path: Location) -> Iterator[BinaryIO]:
+    """A file to write, there under its name once the block has ended without an error, and then whole.
+
+    It is whole even where the power fails: a disk may otherwise keep a file's new name and not its content. Folders
+    that are missing are made.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    target = storage_path(path)
+    with file_errors(path, "write"):
+        if is_remote(path):
+            with TemporaryDirectory() as folder:
+                copy = Path(folder) / target.name
+                with copy.open("wb") as file:
+                    yield file
+                with copy.open("rb") as content, target.open("wb") as uploaded:
+                    uploaded.write(b"")  # else an empty file would not be made, and one that was there would stay
+                    shutil.copyfileobj(content, uploaded, _CHUNK_BYTES)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+            with suppress(OSError):  # some file systems cannot, and keep a folder's names in their own time
+                flush(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Location, content: bytes | str) -> None:
+    """Writes a file so that it is there whole or not at all. Raises `FileError` where it cannot."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Location, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole. Raises `FileError` where it cannot."""
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def local_copy(path: Location) -> Iterator[Path]:
+    """A file as a local one, for what cannot read from cloud storage; the copy of a remote one is removed afterwards.
+
+    Raises:
+        FileError: a remote one is not there, or cannot be read.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    content = read_if_there(path)
+    if content is None:
+        raise FileError(f"{path}: Expected a file. Received none.")
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / storage_path(path).name
+        copy.write_bytes(content)
+        del content
+        yield copy
+
+
+def files_under(folder: Location) -> Iterator[Path]:
+    """Every file in a folder and those below it; none where there is no such folder."""
+    if is_remote(folder):
+        open_storage(folder)
+        from etils import epath
+
+        for parent, _, names in epath.Path(folder).walk():  # pathlib has it from Python 3.12 on
+            yield from (parent / name for name in names)
+    else:
+        yield from (path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def flush(path: Path) -> None:
+    """Has the disk write a file, or a folder's names, before anything else is done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

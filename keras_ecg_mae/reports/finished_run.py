@@ -1,0 +1,142 @@
+"""A run that was trained and evaluated, as its folder tells of it: what a report is made from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from keras_ecg_mae.config import OWN_PRETRAINING
+from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
+from keras_ecg_mae.evaluation.predictions import read_predictions
+from keras_ecg_mae.evaluation.reconstruction import FILE
+from keras_ecg_mae.evaluation.scoring import Group, Results
+from keras_ecg_mae.files import read_json
+from keras_ecg_mae.runs.folder import DONE, SETTINGS, Made, expect_made_from, read_made
+from keras_ecg_mae.runs.record import RECORD, Dataset, read_commands
+from keras_ecg_mae.runs.training_data import TrainingData, expect_training_data
+
+PRETRAINING, FINETUNING, EVALUATION = "pretrain", "finetune", "evaluation"
+# Figures 1 and 3 of Sawano et al., as pretraining leaves them: name, leads.
+PICTURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
+CNN = "cnn"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        title: the last flag `--title` of a command that asked for fine-tuning, or the folder's name.
+        architecture: what was fine-tuned, `vit` or `cnn`.
+        size: the size of a `vit`; empty for a CNN.
+        transfer: `blocks` where its encoder was trained on images, see `config.Finetuning`.
+        recipe: of its fine-tuning, see `config.Finetuning`.
+        learning: which of its weights fine-tuning trained, the flag `--finetune_trained`.
+        label_fraction: share of the patients whose labels fine-tuning used.
+        paper_column: the flag `--paper_column` of the last command that asked for fine-tuning.
+        trained: what its weights have seen.
+        pretrained: when and with what the encoder it started from was made; None where that is not this run's.
+        finetuned: when and with what it was fine-tuned.
+        evaluated: when and with what it was evaluated.
+        results: of its evaluation.
+        predictions_sha256: checksum of its predictions table.
+        test: the test ECGs of that table, see `predictions.COLUMNS`, ordered by record.
+        pictures: the reconstructions that its pretraining left, by their key in `PICTURES`; none of a pretraining
+            that it did not start from.
+        reconstruction_errors: the table of that pretraining; None where there is none.
+    """
+
+    folder: Path
+    title: str
+    architecture: str
+    size: str
+    transfer: str
+    recipe: str
+    learning: str
+    label_fraction: float
+    paper_column: str
+    trained: TrainingData
+    pretrained: Made | None
+    finetuned: Made | None
+    evaluated: Made | None
+    results: Results
+    predictions_sha256: str
+    test: pd.DataFrame
+    pictures: dict[str, Path]
+    reconstruction_errors: Path | None
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it was trained and evaluated on."""
+        return self.trained.dataset
+
+    @property
+    def labels(self) -> int:
+        """ECGs whose labels fine-tuning used, to learn from or to choose by."""
+        return self.trained.count("train") + self.trained.count("validation")
+
+    @property
+    def learnt_from_validation(self) -> bool:
+        """Whether pretraining learnt from the recordings of the split validation, on which it is pictured."""
+        return self.trained.before is not None and self.trained.before.count("validation") > 0
+
+    def rows_of(self, group: Group) -> pd.DataFrame:
+        """The test ECGs that a group of the results holds."""
+        if not group.pooled:
+            return self.test[self.test["institution"] == group.name]
+        external = {other.name for other in self.results.groups if other.role == "external" and not other.pooled}
+        return self.test[self.test["institution"].isin(external) == (group.role == "external")]
+
+
+def read_finished_run(folder: Path) -> FinishedRun:
+    """Reads what a finished run left in its folder.
+
+    Raises:
+        RunError: a file is missing (each is named), is not what it should be, or a stage was done anew and the next one
+            was not.
+        DatasetError: the predictions table is wrong; names the row.
+    """
+    evaluation, finetuning = folder / EVALUATION, folder / FINETUNING
+    needed = [folder / RECORD, *(finetuning / name for name in (SETTINGS, DONE))]
+    needed += [evaluation / name for name in (DONE, RESULTS, PREDICTIONS)]
+    missing = [str(path.relative_to(folder)) for path in needed if not path.is_file()]
+    if missing:
+        raise RunError(
+            f"{folder}: Expected a finished run. Received one without {', '.join(missing)}: "
+            f"run python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'} --stages=finetune,evaluate."
+        )
+    trained = expect_training_data(finetuning, "finetune")
+    commands = [command for command in read_commands(folder) if "finetune" in command.stages]
+    titles = [command.title for command in commands if command.title]
+    settings = read_json(finetuning / SETTINGS) or {}
+    own = settings["encoder"] == OWN_PRETRAINING
+    expect_made_from(evaluation, finetuning)
+    if own:
+        expect_made_from(finetuning, folder / PRETRAINING)
+    predictions = read_predictions(evaluation / PREDICTIONS)
+    test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
+    pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()} if own else {}
+    errors = folder / PRETRAINING / FILE
+    return FinishedRun(
+        folder=folder,
+        title=titles[-1] if titles else folder.resolve().name,
+        architecture=settings["architecture"],
+        size=settings.get("size", ""),
+        transfer=settings["transfer"],
+        recipe=settings["recipe"],
+        learning=settings["trained"],
+        label_fraction=settings["label_fraction"],
+        paper_column=commands[-1].paper_column if commands else "",
+        trained=trained,
+        pretrained=read_made(folder / PRETRAINING) if own else None,
+        finetuned=read_made(finetuning),
+        evaluated=read_made(evaluation),
+        results=read_results(evaluation),
+        predictions_sha256=hashlib.sha256((evaluation / PREDICTIONS).read_bytes()).hexdigest(),
+        test=test,
+        pictures={key: path for key, path in pictures.items() if path.is_file()},
+        reconstruction_errors=errors if own and errors.is_file() else None,
+    )

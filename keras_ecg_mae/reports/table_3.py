@@ -1,0 +1,272 @@
+"""Table 3 of Sawano et al. from compared runs, what stands behind it, and where its numbers come from."""
+
+from collections.abc import Sequence
+
+from keras_ecg_mae.evaluation.metrics import Auroc, AurocDifference
+from keras_ecg_mae.evaluation.scoring import Group
+from keras_ecg_mae.reports.comparison import Cohort, Column, cohorts
+from keras_ecg_mae.reports.finished_run import CNN
+from keras_ecg_mae.reports.paper import Paper
+from keras_ecg_mae.reports.tables import NOTHING, Cell, Row, Table
+from keras_ecg_mae.runs.folder import Made
+
+DASH = Cell(NOTHING)
+INTERNAL: Cohort = (True, "all internal")
+
+
+def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
+    """The paper's layout: a row the test ECGs of each training set, then a row each external institution.
+
+    A cell is filled where the row's institution is external to the column's run. With `paper`, the paper's AUROC and
+    ours minus it stand below ours where a run reproduces one of its columns.
+    """
+    first = columns[0].run
+    level = f"{100 * first.results.confidence:g}%"
+    datasets = list(dict.fromkeys(column.dataset for column in columns))
+    institutions = sorted({name for column in columns for name in column.external})
+    rows = [
+        Row(f"Test of {name}", tuple(_cell(c, INTERNAL, paper) if c.dataset == name else DASH for c in columns))
+        for name in datasets
+    ]
+    rows += [
+        Row(name, tuple(_cell(c, (False, name), paper) if name in c.external else DASH for c in columns))
+        for name in institutions
+    ]
+    heads = [(c.model, c.pretraining or NOTHING, c.training_set) for c in columns]
+    subheads = [Row("Pre-training", tuple(Cell(head[1]) for head in heads))]
+    subheads.append(Row("Fine-tuning", tuple(Cell(head[2]) for head in heads)))
+    if len(set(heads)) < len(heads):
+        subheads.append(Row("Run", tuple(Cell(c.title) for c in columns)))
+    notes = [
+        "Test of a training set: all test ECGs of its own institutions, of patients that it does not train on. An "
+        "institution: all its ECGs, of whose labels fine-tuning used none. A dash: not external to the column's run, "
+        "or no labelled test ECG.",
+        _interval_note(level),
+        *_pretraining_notes(columns),
+    ]
+    if paper is not None:
+        notes += _paper_notes(columns, paper)
+    return Table(
+        name="table_3",
+        caption=f"Table 3. AUROC ({level} CI) for {first.trained.label} on test ECGs, a column a model",
+        groups=("",) * len(columns),
+        columns=tuple(head[0] for head in heads),
+        rows=tuple(rows),
+        notes=tuple(notes),
+        head="Model",
+        subheads=tuple(subheads),
+    )
+
+
+def _cell(column: Column, cohort: Cohort, paper: Paper | None) -> Cell:
+    group = column.groups.get(cohort)
+    value = group.auroc.value if group else None
+    below = beside_paper(paper, column, cohort, value)
+    if group is None or group.ecgs == 0:
+        return Cell(NOTHING, below)
+    return Cell(format_auroc(group.auroc), below, column.pretraining_saw(cohort))
+
+
+def format_auroc(area: Auroc) -> str:
+    """The area with its interval, or why there is none."""
+    if area.value is None:
+        return f"undefined: {area.undefined}"
+    return f"{area.value:.3f} ({area.low:.3f}-{area.high:.3f})"
+
+
+def beside_paper(paper: Paper | None, column: Column, cohort: Cohort, value: float | None) -> str:
+    """The paper's AUROC, and in brackets ours minus it; empty where there is none to stand beside ours."""
+    printed = paper.auroc(column, cohort) if paper else None
+    if printed is None:
+        return ""
+    return f"paper {printed:.2f}" + ("" if value is None else f" ({value - printed:+.3f})")
+
+
+def format_p_values(difference: AurocDifference) -> str:
+    """`p = 0.032 (t), z = 2.14, p = 0.032 (normal)`, or why there is none."""
+    if difference.p_value is None:
+        return f"p undefined: {difference.undefined}"
+    t, normal = (f"p {_three_digits(value)}" for value in (difference.p_value, difference.normal_p_value))
+    return f"{t} (t), z = {difference.z:.2f}, {normal} (normal)"
+
+
+def _three_digits(p_value: float | None) -> str:
+    assert p_value is not None
+    return "< 0.001" if p_value < 0.0005 else f"= {p_value:.3f}"
+
+
+def _interval_note(level: str) -> str:
+    return (
+        f"{level} CI: on the logit scale with DeLong's variance, ECGs summed by patient (Obuchowski 1997), and "
+        "Student's t; Newcombe's method 5 where that cannot be had."
+    )
+
+
+def _pretraining_notes(columns: Sequence[Column]) -> list[str]:
+    """What pretraining saw, the columns of one pretraining together."""
+    seen: dict[str, list[str]] = {}
+    for column in columns:
+        for sentence in column.run.trained.sentences()[1:]:
+            seen.setdefault(sentence, []).append(column.name)
+    notes = [f"{'; '.join(names)}: {sentence}" for sentence, names in seen.items()]
+    if any(column.pretraining_saw(cohort) for column in columns for cohort in column.groups):
+        notes.insert(0, "† Some of these ECGs are, or may be, among those that pretraining saw without labels.")
+    return notes
+
+
+def _paper_notes(columns: Sequence[Column], paper: Paper) -> list[str]:
+    labels = {c.name: f"{c.run.labels:,} and {n:,}" for c in columns if (n := paper.labels_of(c)) is not None}
+    if not labels:
+        return ["No run says that it reproduces a column of the paper's table 3 (--paper_column)."]
+    return [
+        "First line of a cell: ours, on the ECGs of the datasets named under Sources. Second line: the paper's (Sawano "
+        "et al. 2022, table 3, which has two digits), on the patients of its own hospitals, and in brackets ours minus "
+        "it, for a run that says that it reproduces the column (--paper_column). The ECGs are not the same, so the "
+        "difference has no interval. The paper's ViT is ViT-Large.",
+        "ECGs whose labels fine-tuning used, ours and the paper's: "
+        f"{'; '.join(f'{name} {counts}' for name, counts in labels.items())}.",
+    ]
+
+
+def institutions_table(columns: Sequence[Column]) -> Table:
+    """AUROC of every institution, internal ones too, and of the pools; p-values against the CNN."""
+    level = f"{100 * columns[0].run.results.confidence:g}%"
+    return Table(
+        name="table_3_institutions",
+        caption=f"Table 3, supplement. AUROC ({level} CI) at each institution and of the pools, beside the CNN",
+        groups=tuple(f"Trained on {column.training_set}" for column in columns),
+        columns=tuple(column.title for column in columns),
+        rows=tuple(Row(cohort[1], tuple(_compared(c, cohort) for c in columns)) for cohort in cohorts(columns)),
+        notes=tuple(_comparison_notes(columns)),
+    )
+
+
+def _compared(column: Column, cohort: Cohort) -> Cell:
+    group, difference = column.groups.get(cohort), column.differences.get(cohort)
+    if group is None or group.ecgs == 0:
+        return DASH
+    compared = format_p_values(difference) if difference and group.auroc.value is not None else ""
+    return Cell(format_auroc(group.auroc), compared, group.role == "internal")
+
+
+def _comparison_notes(columns: Sequence[Column]) -> list[str]:
+    notes = [
+        "† Internal: the training set holds other patients of this institution. Without it: external, none of its "
+        "labels were used. A dash: no labelled test ECG. A patient of two institutions is one in a pool's interval.",
+    ]
+    if any(column.baseline for column in columns):
+        notes.append(
+            "Two-sided, paired tests of equal AUROCs on the same ECGs against the CNN of the same training set (DeLong "
+            "et al. 1988, ECGs summed by patient as in Obuchowski 1997). p (t): by Student's t, as the intervals are. "
+            "z and p (normal): by the normal distribution, as R's pROC gives them. Not adjusted for multiple "
+            "comparisons."
+        )
+    for name in dict.fromkeys(column.training_set for column in columns):
+        members = [column for column in columns if column.training_set == name]
+        if not any(column.run.architecture == CNN for column in members):
+            notes.append(f"No p-values for models trained on {name}: no run is its CNN (--architecture={CNN}).")
+    if len({column.dataset for column in columns}) > 1:
+        notes.append(
+            "The pools hold the institutions that are internal, or external, to the column's training set: "
+            "columns of different datasets pool different ECGs."
+        )
+    return notes
+
+
+def counts_table(columns: Sequence[Column]) -> Table:
+    """The test ECGs behind table 3, a column a training set."""
+    first: dict[str, Column] = {}
+    for column in columns:
+        first.setdefault(column.training_set, column)
+    chosen = list(first.values())
+    rows = []
+    for pool, name in cohorts(columns):
+        groups = [column.groups.get((pool, name)) for column in chosen]
+        rows.append(Row(name, tuple(_counts(group) for group in groups)))
+    return Table(
+        name="table_3_ecgs",
+        caption=f"Test ECGs behind table 3: ECGs (positive for {columns[0].run.trained.label}), patients",
+        groups=("",) * len(chosen),
+        columns=tuple(f"Trained on {column.training_set}" for column in chosen),
+        rows=tuple(rows),
+        notes=("† Internal.",),
+    )
+
+
+def _counts(group: Group | None) -> Cell:
+    if group is None or group.ecgs == 0:
+        return DASH
+    patients = f"{group.patients:,} patients ({group.positive_patients:,})"
+    return Cell(f"{group.ecgs:,} ({group.positive_ecgs:,})", patients, group.role == "internal")
+
+
+def sources_table(columns: Sequence[Column]) -> Table:
+    """Where each column of table 3 comes from."""
+    rows = []
+    for column in columns:
+        run = column.run
+        values = (
+            str(run.folder),
+            " ".join(run.trained.sentences()),
+            f"{run.labels:,}",
+            run.dataset.folder,
+            f"{run.dataset.recordings:,}",
+            run.dataset.sha256,
+            run.predictions_sha256,
+        )
+        stages = tuple(_made(stage) for stage in (run.pretrained, run.finetuned, run.evaluated))
+        rows.append(Row(column.name, (*stages, *map(Cell, values))))
+    stage_heads = ("pretrained", "fine-tuned", "evaluated")
+    heads = (
+        *stage_heads,
+        "run folder",
+        "what its weights have seen",
+        "labels",
+        "dataset",
+        "recordings",
+        "dataset's checksum",
+    )
+    return Table(
+        name="sources",
+        caption="Where each column of table 3 comes from",
+        groups=("",) * (len(heads) + 1),
+        columns=(*heads, "SHA-256 of evaluation/predictions.csv"),
+        rows=tuple(rows),
+        notes=(
+            "Pretrained, fine-tuned, evaluated: when each was done, and with which git revision and version of this "
+            "package; a revision that ends in -dirty had files that differ from it.",
+            "Labels: training and validation ECGs whose labels fine-tuning used.",
+        ),
+        prose=True,
+    )
+
+
+def _made(stage: Made | None) -> Cell:
+    if stage is None:
+        return DASH
+    return Cell(stage.done, f"revision {stage.git_revision or 'unknown'}, version {stage.version}")
+
+
+def cells_table(columns: Sequence[Column], paper: Paper | None = None) -> Table:
+    """Both tables with a row a cell and every digit, for those who compute with them."""
+    heads = (
+        *("model", "training set", "role", "ECGs", "patients", "positive ECGs", "AUROC", "low", "high", "interval"),
+        *("compared with", "difference", "difference low", "difference high", "p (t)", "z"),
+        *("p (normal)", "undefined", "paper's AUROC"),
+    )
+    rows = []
+    for cohort in cohorts(columns):
+        for column in columns:
+            if (group := column.groups.get(cohort)) is None:
+                continue
+            difference = column.differences.get(cohort, AurocDifference(None))
+            area = group.auroc
+            values = (
+                *(column.title, column.training_set, group.role, group.ecgs, group.patients, group.positive_ecgs),
+                *(area.value, area.low, area.high, area.method, column.baseline.folder if column.baseline else None),
+                *(difference.difference, difference.low, difference.high, difference.p_value),
+                *(difference.z, difference.normal_p_value, area.undefined or difference.undefined),
+                paper.auroc(column, cohort) if paper else None,
+            )
+            rows.append(Row(cohort[1], tuple(Cell("" if value is None else str(value)) for value in values)))
+    return Table("table_3_cells", "Table 3 and its supplement, a row a cell", ("",) * len(heads), heads, tuple(rows))
