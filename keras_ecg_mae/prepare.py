@@ -17,7 +17,7 @@ from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import REASONS, ConfigError
 
 if TYPE_CHECKING:
-    from keras_ecg_mae.dataset import CohortDescription
+    from keras_ecg_mae.cohort.description import CohortDescription
 
 SHOWN = ("cohort", "signal", "quality")
 

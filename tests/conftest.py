@@ -1,13 +1,16 @@
 """Fixtures that every room's tests share."""
 
+import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+Rows = Sequence[dict[str, Any]]
 
 if TYPE_CHECKING:
     from keras_ecg_mae.config import Config
@@ -108,6 +111,21 @@ def s3() -> Iterator[S3Server]:
         client,
     )
     server.stop()
+
+
+@pytest.fixture
+def write_table(tmp_path: Path) -> Callable[[Rows], Path]:
+    """Writes a table of rows; a column that a row lacks is empty there."""
+
+    def write(rows: Rows) -> Path:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with open(tmp_path / "labels.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        return tmp_path / "labels.csv"
+
+    return write
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_ecg_mae.cohort.description import CohortDescription
     from keras_ecg_mae.dataset.manifest import Manifest, read_cohort, read_manifest
     from keras_ecg_mae.dataset.reading import (
         LabelledPatients,
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from keras_ecg_mae.dataset.writing import prepare, split_table
 
 __all__ = [
-    "CohortDescription",
     "LabelledPatients",
     "LearntFrom",
     "Manifest",
@@ -38,7 +36,6 @@ __all__ = [
 # Only reading needs TensorFlow, which takes seconds and half a gigabyte to import: so nothing is imported before it is
 # asked for, and the processes that `prepare` starts do without.
 _MODULES = {
-    "description": ("CohortDescription",),
     "manifest": ("Manifest", "read_cohort", "read_manifest"),
     "writing": ("prepare", "split_table"),
 }

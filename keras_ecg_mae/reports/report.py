@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ecg_mae import __version__
-from keras_ecg_mae.errors import DatasetError, RunError
+from keras_ecg_mae.errors import DatasetError, FileError, RunError
 from keras_ecg_mae.reports.characteristics import supplementary_tables
 from keras_ecg_mae.reports.cohort_tables import cohort_tables, file_suffixes
 from keras_ecg_mae.reports.comparison import Column, compare
@@ -130,7 +130,7 @@ def _dataset_of(run: FinishedRun) -> "CohortDescription | str":
 
     try:
         manifest = read_manifest(folder)
-    except DatasetError as error:
+    except (DatasetError, FileError) as error:
         return str(error)
     if manifest.digest != run.dataset.sha256:
         return f"{folder} has the checksum {manifest.digest} now, not {run.dataset.sha256}."

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from keras_ecg_mae import __version__
+from keras_ecg_mae.cohort.description import CohortDescription
 from keras_ecg_mae.config import Cohort, Quality
-from keras_ecg_mae.dataset import CohortDescription, Manifest
+from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.files import files_under, read_if_there, read_json, sha256
 from keras_ecg_mae.runs.folder import SETTINGS, Made, git_revision, now, read_made

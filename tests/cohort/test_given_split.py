@@ -17,7 +17,7 @@ from keras_ecg_mae.errors import ConfigError, DatasetError
 from keras_ecg_mae.prepare import main
 
 if TYPE_CHECKING:
-    from tests.dataset.conftest import Rows
+    from tests.conftest import Rows
 
 
 def read(labels: Path, **settings: Any) -> Table:

@@ -16,7 +16,7 @@ from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.errors import REASONS, ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from tests.dataset.conftest import Rows
+    from tests.conftest import Rows
 
 
 def read(labels: Path, **settings: Any) -> Table:

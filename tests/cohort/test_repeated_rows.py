@@ -12,7 +12,7 @@ from keras_ecg_mae.cohort.read import Table, read_table
 from keras_ecg_mae.config import Cohort
 
 if TYPE_CHECKING:
-    from tests.dataset.conftest import Rows
+    from tests.conftest import Rows
 
 
 @pytest.fixture

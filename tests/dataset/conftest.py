@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from keras_ecg_mae.dataset.manifest import Shard
 from keras_ecg_mae.dataset.schema import Metadata, encode
 from keras_ecg_mae.files import sha256
 
-Rows = Sequence[dict[str, Any]]
 Contents = Callable[[Path], dict[str, bytes]]
 
 
@@ -38,21 +37,6 @@ def contents() -> Contents:
 def secret(tmp_path: Path) -> str:
     (tmp_path / "secret").write_text("0123456789abcdef")
     return str(tmp_path / "secret")
-
-
-@pytest.fixture
-def write_table(tmp_path: Path) -> Callable[[Rows], Path]:
-    """Writes a table of rows; a column that a row lacks is empty there."""
-
-    def write(rows: Rows) -> Path:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with open(tmp_path / "labels.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        return tmp_path / "labels.csv"
-
-    return write
 
 
 def write_record(folder: Path, name: str, seed: int, samples: int = spec.SAMPLES) -> None:

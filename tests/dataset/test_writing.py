@@ -20,7 +20,8 @@ from keras_ecg_mae.dataset.shard import ShardTask, write_shard
 from keras_ecg_mae.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from tests.dataset.conftest import Contents, Hospital, Rows
+    from tests.conftest import Rows
+    from tests.dataset.conftest import Contents, Hospital
 
 SPLITS = ("train", "validation", "test")
 

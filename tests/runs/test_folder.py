@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from keras_ecg_mae import __version__
-from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.errors import FileError, RunError
 from keras_ecg_mae.files import write_whole
 from keras_ecg_mae.runs.folder import alone, enter_stage, expect_settings, mark_done, read_done, read_made
 
@@ -26,7 +26,9 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
 
 
 def test_a_run_has_one_process_at_a_time_and_a_killed_one_does_not_count(tmp_path: Path) -> None:
-    holds = "import sys, pathlib, time; from keras_ecg_mae.runs.folder import alone\nwith alone(pathlib.Path(sys.argv[1])):"
+    holds = (
+        "import sys, pathlib, time; from keras_ecg_mae.runs.folder import alone\nwith alone(pathlib.Path(sys.argv[1])):"
+    )
     other = subprocess.Popen(
         [sys.executable, "-c", f"{holds}\n print(flush=True); time.sleep(600)", str(tmp_path / "run")],
         stdout=subprocess.PIPE,
@@ -103,10 +105,10 @@ def test_a_file_that_a_power_cut_has_emptied_is_named(tmp_path: Path, content: b
     write_whole(tmp_path / "metrics.csv", "")
     (tmp_path / "done.json").write_bytes(content)
     for read in (read_done, read_made):
-        with pytest.raises(RunError, match=r"done.json: Expected a JSON object"):
+        with pytest.raises(FileError, match=r"done.json: Expected a JSON object"):
             read(tmp_path)
     (tmp_path / "settings.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"settings.json: Expected a JSON object"):
+    with pytest.raises(FileError, match=r"settings.json: Expected a JSON object"):
         expect_settings(tmp_path, {"epochs": 3})
 
 

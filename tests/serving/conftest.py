@@ -83,8 +83,7 @@ def _decision(label: str = "lvsd", threshold: float = 0.4, **changes: Any) -> An
 
 
 def _provenance(label: str = "lvsd", **changes: Any) -> Any:
-    from keras_ecg_mae.cohort.description import Count
-    from keras_ecg_mae.dataset import CohortDescription
+    from keras_ecg_mae.cohort.description import CohortDescription, Count
     from keras_ecg_mae.runs.folder import Made
     from keras_ecg_mae.runs.record import Dataset
     from keras_ecg_mae.runs.training_data import TrainingData

@@ -17,7 +17,7 @@ from keras_ecg_mae.serving.versions import versions
 EXPORTER = """
 import os, sys
 from pathlib import Path
-from keras_ecg_mae.dataset import CohortDescription
+from keras_ecg_mae.cohort.description import CohortDescription
 from keras_ecg_mae.models.build import Transformer, build_classifier
 from keras_ecg_mae.runs.record import Dataset
 from keras_ecg_mae.serving.model_json import Decision

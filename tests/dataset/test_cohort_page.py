@@ -21,7 +21,8 @@ from keras_ecg_mae.errors import REASONS
 from keras_ecg_mae.prepare import main
 
 if TYPE_CHECKING:
-    from tests.dataset.conftest import Hospital, Rows
+    from tests.conftest import Rows
+    from tests.dataset.conftest import Hospital
 
 _VOID = {"meta", "br"}
 
