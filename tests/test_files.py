@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.errors import FileError
 from keras_ecg_mae.files import files_under, local_copy, read_if_there, storage_path
 
 WITHOUT_TENSORFLOW = """
@@ -31,7 +31,7 @@ def test_a_file_that_is_not_there_is_told_from_an_empty_one(tmp_path: Path) -> N
 
 
 def test_another_kind_of_address_is_refused() -> None:
-    with pytest.raises(RunError, match=r"ftp://host/run: Expected .*s3:// or gs://"):
+    with pytest.raises(FileError, match=r"ftp://host/run: Expected .*s3:// or gs://"):
         storage_path("ftp://host/run")
 
 
