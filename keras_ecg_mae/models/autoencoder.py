@@ -21,7 +21,8 @@ class MaskedAutoencoder(keras.Model):
     Sawano et al., Methods, after He et al. 2022.
 
     Args:
-        encoder, decoder: the two transformers.
+        encoder: reads the visible patches.
+        decoder: predicts all patches from what the encoder made of them.
         normalization: `RecordNormalization`'s mode.
         mask_ratio: share of the 240 patches that is removed.
         normalize_target: the target is each patch with zero mean and unit deviation of its own.

@@ -18,7 +18,9 @@ class Decoder(keras.layers.Layer):
     He et al. 2022, section 3, 'MAE decoder'.
 
     Args:
-        width, depth, heads: as in the encoder, smaller.
+        width: length of a token.
+        depth: number of blocks.
+        heads: attention heads a block.
 
     Attributes:
         rematerialize: as in the encoder.

@@ -47,8 +47,8 @@ class ExportedModel:
     Attributes:
         folder: of the version. name: the same, from the root.
         label: what a positive label means. threshold: from which a probability is positive.
-        output: the probability's name among the outputs. max_flat_leads, long_recordings, quality: what becomes of a
-        recording before the model, as it did of those that it was trained on.
+        output: the probability's name among the outputs.
+        max_flat_leads, long_recordings, quality: how recordings are conformed, as those were that it was trained on.
 
     Raises:
         RunError: there is no export at `path`, it is not a classifier's, or it takes another signal.
