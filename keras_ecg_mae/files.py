@@ -73,8 +73,10 @@ def file_errors(path: Location, purpose: str) -> Iterator[None]:
     try:
         yield
     except _storage_errors() as error:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise FileError(f"{path}: Expected to {purpose} this file. Received: {reason.rpartition('}} ')[2]}.") from error
+        # TensorFlow's messages begin with the operation, HDF5's are of several lines.
+        words = " ".join(str(error).split()).rpartition("}} ")[2]
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {words}"
+        raise FileError(f"{path}: Expected to {purpose} this file. Received: {reason}.") from error
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:

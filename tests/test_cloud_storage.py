@@ -49,12 +49,12 @@ runpy.run_module("keras_ecg_mae." + sys.argv.pop(1), run_name="__main__", alter_
 """
 READ_DONE = """
 import os, sys
-from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.errors import FileError
 from keras_ecg_mae.runs.folder import read_done
 from keras_ecg_mae.files import storage_path
 try:
     print(read_done(storage_path("s3://ecg/run")), flush=True)
-except RunError as error:
+except FileError as error:
     print(error, flush=True)
 os._exit(0)
 """

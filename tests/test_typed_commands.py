@@ -205,7 +205,7 @@ OTHERS = (
     Known("python pipelines/tfx_pipeline.py *", "needs TFX, in an environment of its own: `make tfx`"),
     *(
         Known(f"make {target}", "CI runs it")
-        for target in ("test", "test-pythons", "lint", "types", "imports", "bazel", "tfx")
+        for target in ("test", "test-pythons", "lint", "types", "imports", "site", "bazel", "tfx")
     ),
     Known("make PYTHON=/path/to/python3.12 test", "CI runs the tests on other Pythons"),
     Known("make constraints", "needs a package index"),
@@ -336,7 +336,7 @@ def watch(patch: pytest.MonkeyPatch, config: Config, read: set[str]) -> None:
         value = object.__getattribute__(section, attribute)
         if name := names.get((id(section), attribute)):
             reader = Path(sys._getframe(1).f_code.co_filename)
-            if reader.parts[-1] not in ("config.py", "flags.py") and reader.parts[-2:] != ("stages", "settings.py"):
+            if reader.parts[-1] not in ("config.py", "flags.py") and reader.parts[-2:] != ("stages", "fingerprint.py"):
                 read.add(name)
         return value
 
@@ -393,6 +393,13 @@ def servers(place: Place) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("entry", [known for known in OTHERS if not known.elsewhere], ids=lambda known: known.shown)
 def test_it_can_be_typed(entry: Known, place: Place, request: pytest.FixtureRequest) -> None:
     place.enter(entry, request.getfixturevalue("servers") if "--server" in entry.shown else {})
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(place: Place) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    answer = subprocess.run([sys.executable, "-c", block], check=True, capture_output=True, text=True)
+    assert re.fullmatch(r"b'institution_\S+' \(\d+, 12, 5000\) [01]\.0\n", answer.stdout)
 
 
 @pytest.mark.slow

@@ -70,6 +70,10 @@ class MaskedAutoencoder(keras.Model):
             "mask": mask,
         }
 
+    def encode(self, ecg: Any) -> Any:
+        """The encoder's tokens of a whole recording, `(batch, 241, width)`: the class token, then one a patch."""
+        return self.encoder(to_patches(self.normalization(ecg)))
+
     def reconstruct(self, ecg: Any, mask_noise: Any) -> tuple[Any, Any]:
         """Reconstruction in mV `(batch, 12, 5000)`, visible patches as they were, and mask `(batch, 240)`."""
         output = self(ecg, mask_noise, training=False)
