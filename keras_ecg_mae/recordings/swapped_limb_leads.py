@@ -6,6 +6,7 @@ during electrocardiographic recording', Europace 2007;9:1081. An exchange of lef
 healthy heart, and is not looked for.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from keras_ecg_mae.config import Quality
+from keras_ecg_mae.recordings.conform import LOWEST_SAMPLING_RATE_HZ, limb_lead
 
 # The beat is averaged at about this rate: polarity is asked for, not detail.
 AVERAGED_HZ = 125
@@ -25,36 +27,36 @@ STEEP_S, STEEP_ENOUGH, REFRACTORY_S, FEWEST_BEATS = 0.08, 0.4, 0.3, 3
 BETWEEN_LEGS_MV, BESIDE_LEGS_MV, SMALL_SPAN = 0.1, 0.4, 0.1
 
 
-@dataclass(frozen=True)
-class Swap:
-    """Two electrodes that seem exchanged: `lead` shows it most, by `value`, which `evidence` puts in words."""
-
-    electrodes: str
-    lead: str
-    value: float
-    evidence: str
-
-
-def swapped_limb_leads(ecg_mv: np.ndarray, sampling_rate_hz: float, quality: Quality) -> Swap | None:
+def swapped_limb_leads(
+    leads_mv: Mapping[str, np.ndarray], pair: Sequence[str], sampling_rate_hz: float, quality: Quality
+) -> tuple[str, float, str] | None:
     """The exchange that a recording shows, or None.
 
     Only what P waves and chest leads bear out is told: nothing of a heart without P waves.
 
     Args:
-        ecg_mv: `(4, samples)` millivolts of leads I, II, V5 and V6.
+        leads_mv: `(samples,)` millivolts of each lead.
+        pair: two of I, II and III among them.
         sampling_rate_hz: samples a second.
         quality: the thresholds.
+
+    Returns:
+        the lead that shows it most, by which value, and a sentence.
     """
     width = max(1, round(sampling_rate_hz / AVERAGED_HZ))
-    count = ecg_mv.shape[1] // width
-    if count < AVERAGED_HZ:  # a second of it
+    pair_mv = np.stack([leads_mv[lead] for lead in pair])
+    count = pair_mv.shape[1] // width
+    if not {"V5", "V6"} <= set(leads_mv) or sampling_rate_hz < LOWEST_SAMPLING_RATE_HZ or count < AVERAGED_HZ:
         return None
-    slow_mv = ecg_mv[:, : count * width].reshape(len(ecg_mv), count, width).mean(axis=2)
-    if not _suspicious(slow_mv):
-        return None
-    beat = averaged_beat(slow_mv, sampling_rate_hz / width)
+    seen_mv = np.stack([limb_lead("I", pair, pair_mv), limb_lead("II", pair, pair_mv), leads_mv["V5"], leads_mv["V6"]])
+    slow_mv = seen_mv[:, : count * width].reshape(len(seen_mv), count, width).mean(axis=2)
+    beat = averaged_beat(slow_mv, sampling_rate_hz / width) if _suspicious(slow_mv) else None
     if beat is None:
         return None
+
+    def exchanged(electrodes: str, lead: str, value: float, evidence: str) -> tuple[str, float, str]:
+        return lead, value, f"The electrodes of {electrodes} seem exchanged: its {evidence}."
+
     first, second, fifth, sixth = beat.waves_mv
     third, avr = second - first, -(first + second) / 2
     for lead, arm, between, beside in (
@@ -63,24 +65,22 @@ def swapped_limb_leads(ecg_mv: np.ndarray, sampling_rate_hz: float, quality: Qua
     ):
         span_mv = float(np.ptp(between))
         if span_mv < BETWEEN_LEGS_MV and min(np.ptp(wave) for wave in beside) > BESIDE_LEGS_MV:
-            return Swap(f"{arm} and right leg", lead, span_mv, f"its beats span {span_mv:.3f} mV")
+            return exchanged(f"{arm} and right leg", lead, span_mv, f"beats span {span_mv:.3f} mV")
 
     correlation, p_wave_mv = quality.swap_correlation, quality.swap_p_wave_mv
     swaps = []
     # Right arm and left leg: II turns round, and aVR, now the left leg's, goes along with V6.
     against = max(beat.qrs_correlation(second, sixth), -beat.qrs_correlation(avr, sixth))
     if against < -correlation and beat.p_wave_mv(second) < -p_wave_mv and beat.p_wave_mv(avr) > p_wave_mv:
-        swaps.append(
-            Swap("right arm and left leg", "II", against, f"its QRS complexes correlate by {against:.2f} with V6")
-        )
+        evidence = f"QRS complexes correlate by {against:.2f} with V6"
+        swaps.append(exchanged("right arm and left leg", "II", against, evidence))
     # Right and left arm: I turns round. It does so too where the heart lies on the right, but V6, which lies far from
     # such a heart, then has no upright P wave.
     against = max(beat.qrs_correlation(first, fifth), beat.qrs_correlation(first, sixth))
     if against < -correlation and beat.p_wave_mv(first) < -p_wave_mv and beat.p_wave_mv(sixth) > 0:
-        swaps.append(
-            Swap("right and left arm", "I", against, f"its QRS complexes correlate by {against:.2f} with V5 and V6")
-        )
-    return min(swaps, key=lambda swap: swap.value, default=None)
+        evidence = f"QRS complexes correlate by {against:.2f} with V5 and V6"
+        swaps.append(exchanged("right and left arm", "I", against, evidence))
+    return min(swaps, key=lambda swap: swap[1], default=None)
 
 
 @dataclass(frozen=True)
