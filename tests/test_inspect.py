@@ -4,7 +4,9 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,11 +14,10 @@ import wfdb
 from matplotlib.image import imread
 
 from keras_ecg_mae import spec
-from keras_ecg_mae.config import Quality
+from keras_ecg_mae.config import Config, Inspect, Quality, Signal
 from keras_ecg_mae.errors import ConfigError, RecordingError
-from keras_ecg_mae.recordings import open_recording
+from keras_ecg_mae.inspect.__main__ import draw, main
 from keras_ecg_mae.recordings.inspection import Inspection, inspect_recording
-from keras_ecg_mae.recordings.inspection_page import draw, summary, title
 from keras_ecg_mae.recordings.recording import Recording
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,16 +52,8 @@ def inspected(
     return inspect_recording(Recording(path, leads, rate_hz, np.asarray(ecg_mv, np.float64), "wfdb"), Quality())
 
 
-def run(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "keras_ecg_mae.inspect", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr[-3000:]
-    return done
+def settings(folder: Path, form: Literal["png", "svg"] = "png") -> Inspect:
+    return Inspect(draw=str(folder), draw_format=form)
 
 
 def test_json_has_a_line_a_file_and_the_bad_one_does_not_end_it(tmp_path: Path) -> None:
@@ -68,7 +61,9 @@ def test_json_has_a_line_a_file_and_the_bad_one_does_not_end_it(tmp_path: Path) 
     short = write_record(tmp_path, "short", ("I", "V1", "Resp"), 250, 4)
     (tmp_path / "bad.xml").write_text("<RestingECG>")
     files = [good, str(tmp_path / "bad.xml"), short, str(tmp_path / "none")]
-    done = run("--json", f"--draw={tmp_path / 'drawn'}", *files, status=1)
+    command = [sys.executable, "-m", "keras_ecg_mae.inspect", "--json", f"--draw={tmp_path / 'drawn'}", *files]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["path"] for line in lines] == files
     assert set(lines[0]) == {
@@ -99,9 +94,20 @@ def test_json_has_a_line_a_file_and_the_bad_one_does_not_end_it(tmp_path: Path) 
     assert str(tmp_path / "drawn" / "short.png") in done.stderr
 
 
-def test_a_person_reads_what_was_understood(tmp_path: Path) -> None:
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that inspects a file in this process and returns what is printed."""
+
+    def said(path: str, *, status: int = 0, **sections: Any) -> str:
+        assert main(Config(**sections), [path]) == status
+        return capsys.readouterr().out
+
+    return said
+
+
+def test_a_person_reads_what_was_understood(tmp_path: Path, say: Callable[..., str]) -> None:
     path = write_record(tmp_path, "record", ("I", "V1", "II", *EIGHT[3:]))
-    done = run(path, f"--draw={tmp_path / 'drawn'}", "--draw_format=svg")
+    text = say(path, inspection=settings(tmp_path / "drawn", "svg"))
     for words in (
         "format       wfdb",
         "500 Hz, 5,000 samples, 10.000 s",
@@ -110,28 +116,30 @@ def test_a_person_reads_what_was_understood(tmp_path: Path) -> None:
         "usable       yes",
         f"drawn        {tmp_path / 'drawn' / 'record.svg'}",
     ):
-        assert words in done.stdout
-    assert "baseline_wander" not in done.stdout
-    doubtful = run(path, "--quality_largest_mv=7.5", "--quality_reject=amplitude")
-    assert "finding      amplitude, lead V6: 8 mV from peak to peak" in doubtful.stdout
-    assert "usable       no: Expected none of --quality_reject. Received amplitude in lead V6" in doubtful.stdout
-    assert "Expected at least one file to inspect. Received none." in run(status=1).stderr
+        assert words in text
+    assert "finding" not in text
+    doubtful = say(path, quality=Quality(largest_mv=7.5, reject=("amplitude",)))
+    assert "finding      amplitude, lead V6: 8 mV from peak to peak" in doubtful
+    assert "usable       no: Expected none of --quality_reject. Received amplitude in lead V6" in doubtful
+    with pytest.raises(ConfigError, match="at least one file"):
+        main(Config(), [])
 
 
-def test_the_sidecar_to_write_is_shown(tmp_path: Path) -> None:
+def test_the_sidecar_to_write_is_shown(tmp_path: Path, say: Callable[..., str]) -> None:
     np.save(tmp_path / "ecg.npy", triangles(12))
     path = str(tmp_path / "ecg.npy")
-    answer = json.loads(run("--json", "--signal_sampling_rate_hz=500", path, status=1).stdout)
+    known = Signal(sampling_rate_hz=500)
+    answer = json.loads(say(path, status=1, signal=known, inspection=Inspect(json=True)))
     assert answer["sidecar_file"] == str(tmp_path / "ecg.json")
     assert answer["sidecar"]["sampling_rate_hz"] == 500
     assert len(answer["sidecar"]["leads"]) == 12
-    shown = run("--signal_sampling_rate_hz=500", path, status=1).stdout
+    shown = say(path, status=1, signal=known)
     assert str(tmp_path / "ecg.json") in shown
     assert json.loads(shown[shown.index("{") :]) == answer["sidecar"]
     # Filled in and saved there, it is all that was missing.
-    said = answer["sidecar"] | {"unit": "mV", "leads": spec.LEADS}
-    (tmp_path / "ecg.json").write_text(json.dumps(said))
-    assert json.loads(run("--json", path).stdout)["peak_to_peak_mv"]["V6"] == pytest.approx(12)
+    filled_in = answer["sidecar"] | {"unit": "mV", "leads": spec.LEADS}
+    (tmp_path / "ecg.json").write_text(json.dumps(filled_in))
+    assert json.loads(say(path, inspection=Inspect(json=True)))["peak_to_peak_mv"]["V6"] == pytest.approx(12)
 
 
 def test_no_tensorflow_is_loaded(tmp_path: Path) -> None:
@@ -191,56 +199,45 @@ def test_any_rate_can_be_drawn(rate_hz: float, tmp_path: Path) -> None:
     found = inspected(triangles(12, 500), rate_hz=rate_hz)
     assert found.refusal is not None
     assert "100 to 10000 Hz" in found.refusal
-    assert draw(found, tmp_path, "svg").name == "1.svg"
+    assert draw(found, settings(tmp_path, "svg"), set()).name == "1.svg"
 
 
 def test_a_drawing_of_a_longer_recording_says_which_ten_seconds_it_shows() -> None:
     recording = Recording("ward/1.hea", spec.LEADS, 500, triangles(12, 500, 31), "wfdb")
-    assert title(inspect_recording(recording, Quality())) == "1.hea    wfdb, 500 Hz, 31.00 s, from 0.00 s on"
+    assert inspect_recording(recording, Quality()).page_title() == "1.hea    wfdb, 500 Hz, 31.00 s, from 0.00 s on"
     middle = inspect_recording(recording, Quality(), long_recordings="middle")
-    assert title(middle) == "1.hea    wfdb, 500 Hz, 31.00 s, from 10.50 s on"
+    assert middle.page_title() == "1.hea    wfdb, 500 Hz, 31.00 s, from 10.50 s on"
     np.testing.assert_allclose(middle.page_mv, recording.ecg_mv[:, 5250:10_250], atol=1e-6)
-    assert title(inspected(triangles(12))) == "1.hea    wfdb, 500 Hz, 10.00 s"
+    assert inspected(triangles(12)).page_title() == "1.hea    wfdb, 500 Hz, 10.00 s"
 
 
-def test_drawings_replace_their_own_and_no_others(tmp_path: Path) -> None:
-    folder = tmp_path / "drawn"
-    first, second = (
-        inspect_recording(open_recording(write_record(tmp_path / ward, "record", EIGHT)), Quality()) for ward in "ab"
-    )
-    for form in ("png", "svg"):
-        assert [draw(found, folder, form).name for found in (first, second, first, second)] == [
-            f"record.{form}",
-            f"record-2.{form}",
-            f"record.{form}",
-            f"record-2.{form}",
-        ]
-    before = (folder / "record.svg").read_bytes()
-    draw(first, folder, "svg")
-    assert (folder / "record.svg").read_bytes() == before
-    (folder / "record.png").write_bytes(b"the user's own")
-    assert draw(first, folder, "png").name == "record-3.png"
-    assert (folder / "record.png").read_bytes() == b"the user's own"
-    assert str(tmp_path).encode() not in before
-    with pytest.raises(ConfigError, match="Expected --draw to be a folder that can be written"):
-        draw(first, folder / "record.svg", "png")
+def test_recordings_of_the_same_name_are_drawn_beside_each_other_and_again_in_place(tmp_path: Path) -> None:
+    for _ in range(2):
+        drawn: set[Path] = set()
+        found = [inspected(triangles(12), path=f"{ward}/record.hea") for ward in "ab"]
+        names = [draw(each, settings(tmp_path / "drawn"), drawn).name for each in found]
+        assert names == ["record.png", "record-2.png"]
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
+    with pytest.raises(ConfigError, match="--draw"):
+        draw(found[0], settings(tmp_path / "drawn" / "record.png"), set())
 
 
 def test_recordings_of_one_file_are_drawn_under_their_ids(tmp_path: Path) -> None:
     many = tmp_path / "many.hdf5"
     many.touch()
     found = [inspected(triangles(12), path=f"{many}#{record_id}") for record_id in ("17", "../9 b")]
-    assert [title(one).split("    ")[0] for one in found] == ["many.hdf5#17", "many.hdf5#../9 b"]
-    assert [draw(one, tmp_path / "drawn", "svg").name for one in found] == ["many-17.svg", "many-.._9_b.svg"]
+    assert [one.page_title().split("    ")[0] for one in found] == ["many.hdf5#17", "many.hdf5#../9 b"]
+    drawn = settings(tmp_path / "drawn", "svg")
+    assert [draw(one, drawn, set()).name for one in found] == ["many-17.svg", "many-.._9_b.svg"]
 
 
 def test_a_drawing_says_what_was_found_and_nothing_of_the_files_own_words(tmp_path: Path) -> None:
     ecg_mv = np.concatenate([triangles(11), triangles(1)])
     ecg_mv[8] = 0
     found = inspected(ecg_mv, (*spec.LEADS[:11], "Jane Doe 1970"), path="ward/2.hea")
-    assert "missing lead V3 V6" in summary(found.findings)
-    picture = draw(found, tmp_path, "svg").read_text()
+    assert "missing lead V3 V6" in found.page_note()
+    picture = draw(found, settings(tmp_path, "svg"), set()).read_text()
     assert "Jane" not in picture
     # A page too crowded to be read is drawn all the same: microvolts taken for millivolts.
-    large = draw(inspected(triangles(12) * 1e6), tmp_path, "png").read_bytes()
+    large = draw(inspected(triangles(12) * 1e6), settings(tmp_path), set()).read_bytes()
     assert imread(io.BytesIO(large)).shape[:2] == (1240, 1753)

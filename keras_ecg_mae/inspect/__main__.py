@@ -13,15 +13,22 @@ files. FILE#ID is a recording of a file of many.
 # In a folder without __init__.py, since a file inspect.py would be taken for the standard library's module of that name
 # by every command that is run by its file: Python puts the file's folder, keras_ecg_mae, before its own library.
 
+import itertools
 import json
+import os
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import logging
 
 from keras_ecg_mae.command import run_command
-from keras_ecg_mae.config import Config
+from keras_ecg_mae.config import Config, Inspect
 from keras_ecg_mae.errors import ConfigError, RecordingError, UnsaidError
+
+if TYPE_CHECKING:
+    from keras_ecg_mae.recordings.inspection import Inspection
 
 SHOWN = ("inspection", "signal", "quality", "cohort.long_recordings", "cohort.max_flat_leads")
 
@@ -31,9 +38,10 @@ def main(config: Config, files: list[str]) -> int:
     if not files:
         raise ConfigError("Expected at least one file to inspect. Received none.")
     failed = False
+    drawn: set[Path] = set()
     for path in files:
         try:
-            text = _inspect(config, path)
+            text = _inspect(config, path, drawn)
         except RecordingError as error:
             failed = True
             text = _failure(config, path, error)
@@ -42,7 +50,7 @@ def main(config: Config, files: list[str]) -> int:
     return int(failed)
 
 
-def _inspect(config: Config, path: str) -> str:
+def _inspect(config: Config, path: str, drawn: set[Path]) -> str:
     from keras_ecg_mae.recordings.inspection import inspect_recording, printable
     from keras_ecg_mae.recordings.isolation import open_isolated
 
@@ -55,14 +63,40 @@ def _inspect(config: Config, path: str) -> str:
     json_wanted = config.inspection.json
     text = json.dumps(inspection.as_json(), allow_nan=False) if json_wanted else inspection.as_text()
     if config.inspection.draw:
-        from keras_ecg_mae.recordings.inspection_page import draw  # matplotlib takes a second to load
-
-        drawing = printable(str(draw(inspection, Path(config.inspection.draw), config.inspection.draw_format)))
+        drawing = printable(str(draw(inspection, config.inspection, drawn)))
         if json_wanted:
             logging.info("Drawn: %s", drawing)
         else:
             text += f"\n  drawn        {drawing}"
     return text
+
+
+def draw(inspection: "Inspection", settings: Inspect, drawn: set[Path]) -> Path:
+    """Draws the 10 s that are taken of a recording, and returns the file, which takes the place of one of its name.
+
+    The file is called after the recording's, and the id of `FILE#ID`; a second `record` of this run, in which
+    `drawn` are the drawings so far, becomes `record-2`. Raises `ConfigError` where the folder cannot be written.
+    """
+    from keras_ecg_mae.recordings.ecg_paper import draw_ecg, to_png, to_svg  # matplotlib takes a second to load
+    from keras_ecg_mae.recordings.source import split_record_path
+
+    folder = Path(settings.draw)
+    file, record_id = split_record_path(inspection.recording.path)
+    name = os.path.splitext(os.path.basename(file))[0]
+    if record_id is not None:
+        name += f"-{re.sub('[^A-Za-z0-9_.-]', '_', record_id)}"
+    stems = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    drawing = next(place for stem in stems if (place := folder / f"{stem}.{settings.draw_format}") not in drawn)
+    drawn.add(drawing)
+    figure = draw_ecg(inspection.page_mv, title=inspection.page_title(), note=inspection.page_note())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        drawing.write_bytes(to_png(figure) if settings.draw_format == "png" else to_svg(figure))
+    except OSError as error:
+        raise ConfigError(
+            f"Expected --draw to be a folder that can be written. Received {folder}: {error.strerror}."
+        ) from error
+    return drawing
 
 
 def _failure(config: Config, path: str, error: RecordingError) -> str:

@@ -31,8 +31,8 @@ INK, PALE_INK, ACCENT, REMOVED_COLOUR = "#16161d", "#8c8c94", "#0b5fc0", "#d9dce
 PAGE_LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
 RHYTHM_LEAD = "II"
 ROW_HEIGHT_MM = 40.0
-# How much room the longest lead's name takes, and where it may stand.
-LABEL_MM, LABEL_HEIGHTS_MM, LABEL_SHIFTS_MM = (9.5, 5.0), (12.5, 17.5), (1.5, 5.0, 10.0, 15.0, 20.0)
+# A lead's name stands over its trace, further right where a beat would cross it.
+LABEL_HEIGHT_MM, LABEL_WIDTH_MM, LABEL_SHIFTS_MM = 12.5, 9.5, (1.5, 5.0, 10.0, 15.0, 20.0)
 # Far off any page, and near enough for matplotlib to count in pixels: microvolts drawn as millivolts.
 LARGEST_DRAWN_MV = 1e4
 # Notes at 8 points: as many characters as are sure to fit beside the scale, and as many lines as have a place.
@@ -55,31 +55,25 @@ def draw_ecg(ecg_mv: np.ndarray, title: str | None = None, note: str | None = No
     shown_mv[recorded] -= np.nanmedian(shown_mv[recorded], axis=1, keepdims=True)
     figure, axes = _page(A4_LANDSCAPE_MM)
     paper = _Paper(axes, left=13.5, bottom=20.0, width=270.0, height=170.0, speed_mm_s=25.0, gain_mm_mv=10.0)
-    trace_start = paper.left + 15.0
-    column_samples = spec.SAMPLES // len(PAGE_LAYOUT[0])
-    above: tuple[str, ...] = ()
     for row, leads in enumerate((*PAGE_LAYOUT, (RHYTHM_LEAD,))):
         baseline = paper.top - 30.0 - ROW_HEIGHT_MM * row
         paper.calibration_pulse(paper.left + 5.0, baseline)
+        samples = spec.SAMPLES // len(leads)
         for column, lead in enumerate(leads):
-            samples = slice(column * column_samples, (column + 1) * column_samples) if len(leads) > 1 else slice(None)
-            start = trace_start + column * column_samples / spec.SAMPLING_RATE_HZ * paper.speed_mm_s
-            trace_mv = shown_mv[spec.LEADS.index(lead), samples]
+            start = paper.left + 15.0 + column * samples / spec.SAMPLING_RATE_HZ * paper.speed_mm_s
+            place = spec.LEADS.index(lead)
+            trace_mv = shown_mv[place, column * samples :][:samples]
             paper.trace(trace_mv, start, baseline)
-            near_mm = [trace_mv * paper.gain_mm_mv]
-            if above:  # what hangs down from there
-                samples = slice(column * column_samples, (column + 1) * column_samples)
-                near_mm.append(shown_mv[spec.LEADS.index(above[column]), samples] * paper.gain_mm_mv + ROW_HEIGHT_MM)
-            right, height = _label_place(near_mm)
-            _text(axes, start + right, baseline + height, lead, size=10, weight="bold")
-            if not recorded[spec.LEADS.index(lead)]:
-                _text(axes, start + right, baseline + height - 6.5, "not recorded", size=9)
+            label = start + _label_shift_mm(trace_mv * paper.gain_mm_mv, spec.SAMPLING_RATE_HZ / paper.speed_mm_s)
+            _text(axes, label, baseline + LABEL_HEIGHT_MM, lead, size=10, weight="bold")
+            if not recorded[place]:
+                _text(axes, label, baseline + 6.0, "not recorded", size=9)
             if column:
                 axes.plot([start, start], [baseline - 2.5, baseline + 2.5], color=INK, linewidth=0.8, zorder=3)
-        above = leads
     _text(axes, paper.left, 195.0, title or "", size=11, weight="bold")
     _text(axes, paper.right, 14.0, paper.scale, size=10, align="right")
-    for line, words in enumerate(_lines(note or "")):
+    lines = textwrap.wrap(note or "", NOTE_WIDTH, max_lines=NOTE_LINES, placeholder=" ...")
+    for line, words in enumerate(lines):
         _text(axes, paper.left, 15.0 - 4.0 * line, words, size=8)
     return figure
 
@@ -108,11 +102,8 @@ def draw_reconstruction(
     """
     original_mv = _twelve_leads(original_mv, "original_mv")
     reconstructed_mv = _twelve_leads(reconstructed_mv, "reconstructed_mv")
-    rows = _lead_rows(leads)
-    mask = np.asarray(mask)
-    if mask.shape != (spec.PATCHES,):
-        raise ValueError(f"Expected mask of shape ({spec.PATCHES},). Received {mask.shape}.")
-    removed_patches = mask.reshape(len(spec.LEADS), spec.PATCHES_PER_LEAD).astype(bool)
+    rows = [spec.LEADS.index(lead) for lead in leads]
+    removed_patches = np.reshape(mask, (len(spec.LEADS), spec.PATCHES_PER_LEAD)).astype(bool)
     removed = removed_patches.repeat(spec.PATCH_SAMPLES, axis=1)
     medians_mv = np.median(original_mv, axis=1, keepdims=True)
     shown_mv = original_mv - medians_mv
@@ -148,18 +139,18 @@ def draw_reconstruction(
     return figure
 
 
-def to_png(figure: Figure, source: str | None = None) -> bytes:
-    """The figure as a PNG file, at its own resolution; `source` is noted in it, out of sight."""
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file, at its own resolution."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Source": source} if source else None)
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
-def to_svg(figure: Figure, source: str | None = None) -> bytes:
-    """The figure as an SVG file, which depends on nothing else; `source` is noted in it, out of sight."""
+def to_svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, which depends on nothing else."""
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": "keras_ecg_mae"}):  # or its elements' names are random
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Source": source})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue().encode()
 
 
@@ -214,32 +205,14 @@ class _Paper:
         self.axes.plot(x, y, color=INK, linewidth=0.8, solid_joinstyle="miter", zorder=3)
 
 
-def _label_place(traces_mm: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Where a lead's name stands, in mm right of its trace's start and over its baseline: off the traces if it can be.
+def _label_shift_mm(trace_mm: np.ndarray, samples_a_mm: float) -> float:
+    """The first shift at which the trace stays under the name; the first of all where none does."""
 
-    Args:
-        traces_mm: `(samples,)` each, from the start of the name's own trace, over the same baseline.
-    """
-    millimetre = spec.SAMPLING_RATE_HZ / 25.0
-    for height in LABEL_HEIGHTS_MM:
-        for right in LABEL_SHIFTS_MM:
-            beside = slice(round(max(0.0, right - 1.0) * millimetre), round((right + LABEL_MM[0]) * millimetre))
-            if not any(
-                _crosses(trace[beside], height - LABEL_MM[1] / 2, height + LABEL_MM[1] / 2) for trace in traces_mm
-            ):
-                return right, height
-    return LABEL_SHIFTS_MM[0], LABEL_HEIGHTS_MM[0]
+    def crossed(shift_mm: float) -> bool:
+        beside = trace_mm[round((shift_mm - 1.0) * samples_a_mm) : round((shift_mm + LABEL_WIDTH_MM) * samples_a_mm)]
+        return bool((beside > LABEL_HEIGHT_MM - 2.5).any())
 
-
-def _crosses(trace_mm: np.ndarray, bottom: float, top: float) -> bool:
-    """Whether the line through the samples enters the stretch: a QRS complex passes it from one sample to the next."""
-    lower, upper = np.minimum(trace_mm[:-1], trace_mm[1:]), np.maximum(trace_mm[:-1], trace_mm[1:])
-    return bool(((lower < top) & (upper > bottom)).any())
-
-
-def _lines(note: str) -> list[str]:
-    """The lines that a note is broken into; the last one says that there is more."""
-    return textwrap.wrap(note, NOTE_WIDTH, max_lines=NOTE_LINES, placeholder=" ...")
+    return min(LABEL_SHIFTS_MM, key=crossed)
 
 
 def _twelve_leads(ecg_mv: np.ndarray, name: str) -> np.ndarray:
@@ -247,13 +220,6 @@ def _twelve_leads(ecg_mv: np.ndarray, name: str) -> np.ndarray:
     if ecg_mv.shape != (len(spec.LEADS), spec.SAMPLES):
         raise ValueError(f"Expected {name} of shape ({len(spec.LEADS)}, {spec.SAMPLES}). Received {ecg_mv.shape}.")
     return ecg_mv
-
-
-def _lead_rows(leads: Sequence[str]) -> list[int]:
-    """Where in a recording each of `leads` lies."""
-    if not leads or len(set(leads)) < len(leads) or not set(leads) <= set(spec.LEADS):
-        raise ValueError(f"Expected leads among {', '.join(spec.LEADS)}, each once. Received {list(leads)}.")
-    return [spec.LEADS.index(lead) for lead in leads]
 
 
 def _page(size_mm: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -1,5 +1,7 @@
 """What was understood of a file: format, leads, rate, length, amplitudes, and what is doubtful about them."""
 
+import os
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from keras_ecg_mae.recordings.conform import conform, known_lead_rows, limb_lead
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
 from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, lead_names
 from keras_ecg_mae.recordings.recording import Recording
+from keras_ecg_mae.recordings.source import split_record_path
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,29 @@ class Inspection:
         ]
         return "\n".join(lines)
 
+    def page_title(self) -> str:
+        """The file's name, and how it was recorded."""
+        recording = self.recording
+        seconds = recording.ecg_mv.shape[1] / recording.sampling_rate_hz
+        file, record_id = split_record_path(recording.path)
+        name = printable(os.path.basename(file) + ("" if record_id is None else f"#{record_id}"))
+        taken = f", from {self.start_s:.2f} s on" if seconds > spec.DURATION_S else ""
+        return f"{name}    {recording.format}, {recording.sampling_rate_hz:g} Hz, {seconds:.2f} s{taken}"
+
+    def page_note(self) -> str:
+        """The findings in a line: each kind once, with its leads."""
+        leads: dict[str, list[str]] = {}
+        for finding in self.findings:
+            leads.setdefault(finding.code, []).extend([finding.lead] if finding.lead else [])
+        return ";  ".join(" ".join([code.replace("_", " "), *names]) for code, names in leads.items())
+
     def _ranges(self, leads: list[str]) -> str:
         ranges_mv = self.peak_to_peak_mv
         shown = {lead: "-" if ranges_mv[lead] is None else f"{ranges_mv[lead]:.3g}" for lead in leads}
         return "  ".join(f"{printable(lead)} {value}" for lead, value in shown.items())
 
 
+@np.errstate(all="ignore")  # absurd amplitudes overflow
 def inspect_recording(
     recording: Recording,
     quality: Quality,
@@ -96,16 +116,14 @@ def inspect_recording(
     """
     known_lead_rows(recording)
     leads_mv: dict[str, np.ndarray] = {}
-    names = [lead or name for name, lead in zip(recording.leads, lead_names(recording.leads), strict=True)]
-    for lead, row in zip(names, recording.ecg_mv, strict=True):
+    for name, lead, row_mv in zip(recording.leads, lead_names(recording.leads), recording.ecg_mv, strict=True):
         # Channels that are no leads may share a name, or have none.
-        number = 1 + sum(other.split(" #")[0] == lead for other in leads_mv)
-        leads_mv[lead if number == 1 else f"{lead} #{number}"] = row
+        same = sum(other.split(" #")[0] == (lead or name) for other in leads_mv)
+        leads_mv[f"{lead or name} #{same + 1}" if same else lead or name] = row_mv
     pair = [lead for lead in LIMB_LEADS if lead in leads_mv][:2]
     if len(pair) == 2:
         pair_mv = np.stack([leads_mv[lead] for lead in pair])
-        with np.errstate(all="ignore"):  # absurd amplitudes overflow
-            leads_mv |= {lead: limb_lead(lead, pair, pair_mv) for lead in LIMB_LEADS if lead not in leads_mv}
+        leads_mv |= {lead: limb_lead(lead, pair, pair_mv) for lead in LIMB_LEADS if lead not in leads_mv}
     findings = assess_recording(recording, quality, long_recordings)
     rate_hz = recording.sampling_rate_hz
     start, length = ten_seconds(recording.ecg_mv.shape[1], spec.SAMPLING_RATE_HZ / rate_hz, long_recordings)
@@ -124,13 +142,13 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
 
 
+@np.errstate(over="ignore")
 def _range_mv(lead_mv: np.ndarray) -> float | None:
     numbers_mv = lead_mv[np.isfinite(lead_mv)]
     if numbers_mv.size == 0:
         return None
-    with np.errstate(over="ignore"):
-        range_mv = min(float(np.ptp(numbers_mv)), float(np.finfo(np.float64).max))
-    return float(f"{range_mv:.9g}")  # what lies beyond is rounding
+    # JSON has no infinity, and what lies beyond nine digits is rounding.
+    return float(f"{min(np.ptp(numbers_mv), sys.float_info.max):.9g}")
 
 
 def _what_there_is(leads_mv: dict[str, np.ndarray], sampling_rate_hz: float) -> np.ndarray:
@@ -139,8 +157,7 @@ def _what_there_is(leads_mv: dict[str, np.ndarray], sampling_rate_hz: float) -> 
     page_s = np.arange(spec.SAMPLES) / spec.SAMPLING_RATE_HZ
     for row, lead in enumerate(spec.LEADS):
         if lead in leads_mv:
-            samples = leads_mv[lead].size
-            with np.errstate(all="ignore"):
-                page_mv[row] = np.interp(page_s, np.arange(samples) / sampling_rate_hz, leads_mv[lead])
-            page_mv[row, page_s >= samples / sampling_rate_hz] = np.nan
+            end_s = leads_mv[lead].size / sampling_rate_hz
+            recorded_s = np.arange(leads_mv[lead].size) / sampling_rate_hz
+            page_mv[row] = np.where(page_s < end_s, np.interp(page_s, recorded_s, leads_mv[lead]), np.nan)
     return page_mv
