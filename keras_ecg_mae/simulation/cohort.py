@@ -1,13 +1,12 @@
 """Writes what a hospital would hand over: WFDB records and a table, of patients who do not exist."""
 
-import csv
-import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from keras_ecg_mae.errors import ConfigError, DatasetError
@@ -17,8 +16,6 @@ from keras_ecg_mae.simulation.ecg import simulate
 from keras_ecg_mae.simulation.patients import draw_patients, visit
 from keras_ecg_mae.spec import LEADS
 
-COLUMNS = ("path", "record_id", "patient_id", "institution", "lvef", "age", "sex")
-SPLIT_COLUMN = "split"  # behind them, where the counts of a cohort name splits
 HEADER_COMMENT = "Simulated by keras_ecg_mae: no person's recording, not for clinical use."
 # Recordings simulated at once, 60 MB at 1000 Hz.
 BATCH = 128
@@ -49,18 +46,21 @@ class SimulatedInstitution:
     def record_ids(self) -> list[str]:
         return [f"{self.name}-{number:06d}" for number in range(1, len(self.patient) + 1)]
 
-    def table_rows(self) -> Iterator[tuple[str, ...]]:
-        for record_id, patient, measured in zip(self.record_ids(), self.patient, self.measured, strict=True):
-            yield (
-                f"{self.name}/{record_id}",
-                record_id,
-                f"{self.name}-p{patient + 1:05d}",
-                self.name,
-                f"{self.lvef[patient]:.0f}" if measured else "",
-                f"{self.age[patient]:.0f}",
-                "F" if self.female[patient] else "M",
-                str(self.split[patient]),
-            )
+    def table(self) -> pd.DataFrame:
+        """A row a recording."""
+        record_ids = self.record_ids()
+        return pd.DataFrame(
+            {
+                "path": [f"{self.name}/{record_id}" for record_id in record_ids],
+                "record_id": record_ids,
+                "patient_id": [f"{self.name}-p{patient + 1:05d}" for patient in self.patient],
+                "institution": self.name,
+                "lvef": np.where(self.measured, self.lvef[self.patient].astype(int).astype(str), ""),
+                "age": self.age[self.patient].astype(int),
+                "sex": np.where(self.female[self.patient], "F", "M"),
+                "split": self.split[self.patient],
+            }
+        )
 
 
 def write_simulated_cohort(
@@ -83,8 +83,8 @@ def write_simulated_cohort(
 
     Args:
         recordings: folder, made if need be.
-        labels: CSV file with `COLUMNS`, and `SPLIT_COLUMN` where the counts name splits; paths are relative to
-            `recordings`.
+        labels: CSV file with path (relative to `recordings`), record_id, patient_id, institution, lvef, age and sex,
+            and split where the counts name splits.
         patients: over all institutions, spread evenly.
         institutions: `institution_1` and so on.
         prevalence: share of each institution's patients with an ejection fraction under 40%.
@@ -96,37 +96,35 @@ def write_simulated_cohort(
         The number of recordings.
 
     Raises:
-        ConfigError: a number out of range.
+        ConfigError: the seed is negative.
         DatasetError: another table stands at `labels` (it is never overwritten), or a folder cannot be written.
     """
-    if not 1 <= institutions <= patients:
-        raise ConfigError(
-            f"Expected between 1 and as many institutions as the {patients} patients. Received {institutions}."
-        )
-    if not 0 < prevalence < 1:
-        raise ConfigError(f"Expected a prevalence between 0 and 1. Received {prevalence}.")
     if seed < 0:
         raise ConfigError(f"Expected a seed of at least 0. Received {seed}.")
-    if counts:
-        cohort = draw_counted(counts, prevalence, seed)
-    else:
-        sizes = ((patients + institutions - 1 - index) // institutions for index in range(institutions))
-        cohort = [draw_institution(index, size, prevalence, seed) for index, size in enumerate(sizes)]
-    total = sum(len(institution.patient) for institution in cohort)
-    table = table_text(cohort)
+    if not counts:
+        sizes = [(patients + institutions - 1 - index) // institutions for index in range(institutions)]
+        counts = [Counts(f"institution_{number}", size) for number, size in enumerate(sizes, start=1)]
+    groups: dict[str, list[Counts]] = {}
+    for count in counts:
+        groups.setdefault(count.institution, []).append(count)
+    cohort = [draw_institution(index, group, prevalence, seed) for index, group in enumerate(groups.values())]
+    rows = pd.concat([institution.table() for institution in cohort])
+    table = rows.drop(columns=[] if rows["split"].any() else ["split"]).to_csv(index=False, lineterminator="\n")
     try:
         if labels.exists():
-            if table_stands(recordings, labels, cohort, table, table_only):
-                return total
+            headers = () if table_only else (recordings / f"{path}.hea" for path in rows["path"])
+            if labels.read_bytes() == table.encode() and all(header.is_file() for header in headers):
+                return len(rows)
             raise DatasetError(
                 f"{labels}: Expected no file here, or this very cohort's table. Received another; "
                 "remove it, or name another place for the simulated one."
             )
-        for folder in (labels.parent, *([] if table_only else [recordings])):
-            folder.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=total, desc="simulating", unit=" recordings", mininterval=1.0, disable=table_only) as progress:
-            for index, institution in enumerate([] if table_only else cohort):
-                write_institution(recordings / institution.name, institution, (seed, index), progress)
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        if not table_only:
+            recordings.mkdir(parents=True, exist_ok=True)
+            with tqdm(total=len(rows), desc="simulating", unit=" recordings", mininterval=1.0) as progress:
+                for index, institution in enumerate(cohort):
+                    write_institution(recordings / institution.name, institution, (seed, index), progress)
         unfinished = labels.with_name(labels.name + ".unfinished")
         unfinished.write_text(table, encoding="utf-8")
         os.replace(unfinished, labels)
@@ -134,75 +132,48 @@ def write_simulated_cohort(
         raise DatasetError(
             f"{error.filename or recordings}: Expected a place to write the cohort to. Received: {error.strerror}."
         ) from error
-    return total
+    return len(rows)
 
 
-def draw_institution(
-    index: int, patients: int, prevalence: float, seed: int, recordings: int | None = None, name: str = ""
-) -> SimulatedInstitution:
-    """The people of institution `index`, counted from 0; with `recordings`, as many, else one to three a patient.
+def draw_institution(index: int, counts: Sequence[Counts], prevalence: float, seed: int) -> SimulatedInstitution:
+    """The people of institution `index`, counted from 0.
 
-    Its share of low ejection fractions is the prevalence, rounded up or down at random; how low they are, how many
-    are mildly reduced (40% to 49%), and the age differ from institution to institution.
+    Where its counts name cases, each ECG has a label and a split, and no patient has ECGs of both labels or of two
+    splits. Else its share of low ejection fractions is the prevalence, rounded up or down at random.
     """
     rng = np.random.default_rng(stream(seed, index, 0))
     mix = CaseMix.draw(rng)
-    low = rng.permutation(patients) < int(prevalence * patients + rng.uniform())
-    lvef, age = mix.people(low, rng)
-    if recordings is None:
-        visits = rng.choice([1, 2, 3], size=patients, p=[0.62, 0.26, 0.12])
+    by_label = counts[0].cases is not None
+    if by_label:
+        # Patients of one split and label follow one another: how many, and how many ECGs they have.
+        parts = [part for count in counts for part in count.by_label()]
+        low = np.repeat([is_case for is_case, _, _ in parts], [patients for _, patients, _ in parts])
+        visits = np.concatenate([_visits(patients, ecgs, rng) for _, patients, ecgs in parts])
+        lvef, age = mix.people(low, rng)
     else:
-        visits = _visits(patients, recordings, rng)
-    patient = np.repeat(np.arange(patients), visits)
+        patients = counts[0].patients
+        low = rng.permutation(patients) < int(prevalence * patients + rng.uniform())
+        lvef, age = mix.people(low, rng)
+        visits = _visits(patients, counts[0].ecgs, rng)
     return SimulatedInstitution(
-        name=name or f"institution_{index + 1}",
-        device=device_of(index),
-        lvef=lvef,
-        age=age,
-        female=rng.uniform(size=patients) < mix.female(low),
-        split=np.full(patients, ""),
-        patient=patient,
-        measured=rng.uniform(size=patient.size) >= 0.04,
-    )
-
-
-def draw_counted(counts: Sequence[Counts], prevalence: float, seed: int) -> list[SimulatedInstitution]:
-    """Institutions with exactly these counts; where they do not say how many ECGs are positive, by the prevalence."""
-    by_institution: dict[str, list[Counts]] = {}
-    for count in counts:
-        by_institution.setdefault(count.institution, []).append(count)
-    return [
-        _draw_by_label(index, name, groups, seed)
-        if groups[0].cases is not None
-        else draw_institution(index, groups[0].patients, prevalence, seed, groups[0].ecgs, name)
-        for index, (name, groups) in enumerate(by_institution.items())
-    ]
-
-
-def _draw_by_label(index: int, name: str, groups: Sequence[Counts], seed: int) -> SimulatedInstitution:
-    """An institution of which each ECG has a label and a split, and no patient ECGs of both labels or two splits."""
-    rng = np.random.default_rng(stream(seed, index, 0))
-    mix = CaseMix.draw(rng)
-    # Patients of one split and label follow one another: how many, and how many ECGs they have.
-    parts = [part for group in groups for part in group.by_label()]
-    low = np.repeat([part.is_case for part in parts], [part.patients for part in parts])
-    visits = np.concatenate([_visits(part.patients, part.ecgs, rng) for part in parts])
-    lvef, age = mix.people(low, rng)
-    return SimulatedInstitution(
-        name=name,
+        name=counts[0].institution,
         device=device_of(index),
         lvef=lvef,
         age=age,
         female=rng.uniform(size=low.size) < mix.female(low),
-        split=np.repeat([group.split for group in groups], [group.patients for group in groups]),
+        split=np.repeat([count.split for count in counts], [count.patients for count in counts]),
         patient=np.repeat(np.arange(low.size), visits),
-        measured=np.ones(visits.sum(), bool),
+        measured=rng.uniform(size=visits.sum()) >= (0.0 if by_label else 0.04),
     )
 
 
 def _visits(patients: int, recordings: int, rng: np.random.Generator) -> np.ndarray:
-    """How many recordings each of some patients has, at least one."""
-    return 1 + rng.multinomial(recordings - patients, np.full(patients, 1 / patients)) if patients else np.zeros(0, int)
+    """How many recordings each patient has: `recordings` in all, at least one each; for 0, one to three each."""
+    if not patients:
+        return np.zeros(0, int)
+    if not recordings:
+        return rng.choice([1, 2, 3], size=patients, p=[0.62, 0.26, 0.12])
+    return 1 + rng.multinomial(recordings - patients, np.full(patients, 1 / patients))
 
 
 @dataclass(frozen=True)
@@ -272,26 +243,3 @@ def write_record(folder: Path, record_id: str, ecg_mv: np.ndarray, device: Devic
     lines.append(f"# {HEADER_COMMENT}")
     (folder / f"{record_id}.dat").write_bytes(units.T.tobytes())
     (folder / f"{record_id}.hea").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def table_text(cohort: list[SimulatedInstitution]) -> str:
-    """The table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    has_splits = any((institution.split != "").any() for institution in cohort)
-    columns = (*COLUMNS, SPLIT_COLUMN) if has_splits else COLUMNS
-    writer.writerow(columns)
-    for institution in cohort:
-        writer.writerows(row[: len(columns)] for row in institution.table_rows())
-    return text.getvalue()
-
-
-def table_stands(
-    recordings: Path, labels: Path, cohort: list[SimulatedInstitution], table: str, table_only: bool
-) -> bool:
-    """Whether an earlier run wrote this very table, and all its recordings unless they are not wanted."""
-    return labels.read_bytes() == table.encode() and all(
-        table_only or (recordings / institution.name / f"{record_id}.hea").is_file()
-        for institution in cohort
-        for record_id in institution.record_ids()
-    )

@@ -1,7 +1,6 @@
 """How many patients and ECGs a simulated cohort is to have, by institution, split and label."""
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_ecg_mae.errors import ConfigError
@@ -11,41 +10,34 @@ _BY_LABEL = ("institution", "split", "patients", "case", "control")
 
 
 @dataclass(frozen=True)
-class LabelCounts:
-    """Patients and ECGs of one label."""
-
-    is_case: bool
-    patients: int
-    ecgs: int
-
-
-@dataclass(frozen=True)
 class Counts:
     """The size of an institution, or of one split of it.
 
     Attributes:
         institution: its name.
         patients: how many.
-        ecgs: how many, at least one a patient.
+        ecgs: how many, at least one a patient; 0: one to three a patient.
         split: as the cohort's table is to say it, empty where it is not to.
         cases: how many ECGs have an ejection fraction under 40%; None where a prevalence decides.
     """
 
     institution: str
     patients: int
-    ecgs: int
+    ecgs: int = 0
     split: str = ""
     cases: int | None = None
 
-    def by_label(self) -> Iterator[LabelCounts]:
-        """Cases and controls, the patients in proportion to the ECGs as far as each has one: none has both labels."""
+    def by_label(self) -> tuple[tuple[bool, int, int], tuple[bool, int, int]]:
+        """Whether they are cases, patients and ECGs, of cases and of controls.
+
+        Patients are in proportion to the ECGs as far as each has one: none has both labels.
+        """
         cases = self.cases or 0
         controls = self.ecgs - cases
         fewest = max(min(cases, 1), self.patients - controls)
         most = min(cases, self.patients - min(controls, 1))
         patients = min(max(round(self.patients * cases / self.ecgs), fewest), most)
-        yield LabelCounts(True, patients, cases)
-        yield LabelCounts(False, self.patients - patients, controls)
+        return (True, patients, cases), (False, self.patients - patients, controls)
 
 
 def read_counts(path: str) -> tuple[Counts, ...]:

@@ -43,17 +43,6 @@ class Device:
     muscle_mv: float = 0.012
 
 
-QUIET = Device(
-    high_pass_hz=None,
-    low_pass_hz=None,
-    resolution_mv=0.001,
-    gain_tolerance=0.0,
-    mains_mv=0.0,
-    wander_mv=0.0,
-    noise_mv=0.0,
-    muscle_mv=0.0,
-)
-
 MAKES: tuple[Device, ...] = (
     Device(),
     Device(

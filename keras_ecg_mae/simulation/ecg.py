@@ -1,7 +1,7 @@
 """The synthetic ECG simulator: patients and a device in, twelve leads in millivolts out.
 
-`simulated_patients` says how hearts differ, `simulated_rhythm` when they beat, `simulated_heart` what a beat looks
-like, `simulated_device` what becomes of it on the way into the file.
+`patients` says how hearts differ, `rhythm` when they beat, `heart` what a beat looks like, `device` what becomes of it
+on the way into the file.
 """
 
 import numpy as np
