@@ -16,14 +16,9 @@ LARGEST_PEAK_MV = 20.0
 SMALLEST_PEAK_TO_PEAK_MV = 0.02
 
 
-def flat_leads(ecg_mv: np.ndarray, leads: tuple[str, ...] = spec.LEADS) -> tuple[str, ...]:
-    """The leads of `ecg_mv` `(leads, samples)` that are constant, to one step of a device."""
-    return tuple(lead for lead, flat in zip(leads, np.ptp(ecg_mv, axis=1) < FLAT_PEAK_TO_PEAK_MV, strict=True) if flat)
-
-
 def check_flat_leads(path: str, ecg_mv: np.ndarray, max_flat_leads: int) -> None:
-    """Raises `RecordingError` `flat_leads` where more of `ecg_mv` `(12, samples)` are flat than allowed."""
-    flat = flat_leads(ecg_mv)
+    """Raises `RecordingError` `flat_leads` where more of `ecg_mv` `(12, samples)` are constant than allowed."""
+    flat = [lead for lead, row_mv in zip(spec.LEADS, ecg_mv, strict=True) if np.ptp(row_mv) < FLAT_PEAK_TO_PEAK_MV]
     if len(flat) > max_flat_leads:
         raise RecordingError(
             path,
