@@ -296,11 +296,13 @@ def test_real_recordings(shared: Path) -> None:
     swaps: Counter[str] = Counter()
     with open(shared / "data" / "records.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    for row in rows:
+    for number, row in enumerate(rows):
         recording = open_recording(shared / "data" / row["path"])
         findings = assess_recording(recording, QUALITY)
         assert sum(finding.code == "missing_lead" for finding in findings) == int(row["flat_leads"])
         counts.update({finding.code for finding in findings})
+        if number % 3:
+            continue
         leads = dict(zip(recording.leads, recording.ecg_mv[:, : round(10 * recording.sampling_rate_hz)], strict=True))
         twelve = np.stack([leads[lead] for lead in leads if lead.lower() in {name.lower() for name in spec.LEADS}])
         for electrodes in ("right and left arm", "right arm and left leg"):
@@ -316,5 +318,5 @@ def test_real_recordings(shared: Path) -> None:
         "mains_hum": 11,
         "baseline_wander": 60,
     }
-    assert swaps["right and left arm"] > 0.6 * 357
-    assert swaps["right arm and left leg"] > 0.5 * 357
+    assert swaps["right and left arm"] > 0.6 * 119
+    assert swaps["right arm and left leg"] > 0.5 * 119
