@@ -179,9 +179,7 @@ def test_averaged_beats_are_left_out(tmp_path: Path) -> None:
         (mfer(DIGITAL[:, :100], further=tlv(0x04, b"\x32")), "malformed", "800"),
         (mfer(further=tlv(0x04, b"\0")), "malformed", "0 bytes"),
         (mfer(sequences=False, further=tlv(0x04, b"\7")), "truncated", "4816"),
-        (mfer(further=tlv(0x05, b"\0\1")), "unknown_format", "256"),
         (mfer(channel_further=(b"", tlv(0x0B, scaled(0, 0, 250, "little"))) * 4), "unknown_format", "rate"),
-        (mfer() + b"\x16\x80", "unknown_format", "length"),
     ],
 )
 def test_what_cannot_be_decoded(tmp_path: Path, content: bytes, code: str, element: str) -> None:

@@ -214,9 +214,8 @@ def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
 
 def test_the_lead_is_named(tmp_path: Path) -> None:
     text = document(RHYTHM.replace("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>300"))
-    expected = "Expected 300 samples in lead I, as LeadSampleCountTotal says"
-    with pytest.raises(RecordingError, match=expected):
-        open_recording(written(tmp_path, text.encode("latin-1")))
+    detail = refusal(written(tmp_path, text.encode("latin-1"))).detail
+    assert all(word in detail for word in ("300", "lead I,", "LeadSampleCountTotal", "200"))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
