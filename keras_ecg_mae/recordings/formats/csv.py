@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_ecg_mae.recordings.formats.arrays import is_leads_first, to_recording
-from keras_ecg_mae.recordings.formats.known_names import meant, plain_name
-from keras_ecg_mae.recordings.formats.sidecar import Statement, check_said, read_sidecar, what_is_said
+from keras_ecg_mae.recordings.formats.sidecar import (
+    Statement,
+    check_said,
+    meant,
+    plain_name,
+    read_sidecar,
+    what_is_said,
+)
 from keras_ecg_mae.recordings.formats.times import SECONDS_PER, rate_of_times, with_seconds
 from keras_ecg_mae.recordings.leads_and_units import FURTHER_LEAD, QUOTABLE_UNIT, lead_name, lead_names
 from keras_ecg_mae.recordings.recording import Recording
@@ -95,15 +101,15 @@ def read_csv(source: Source) -> Recording:
     units = [columns[place].unit for place in places]
     in_file = Statement(
         sampling_rate_hz=rate_of_columns(source, columns, cells),
-        unit=meant(path, "unit", "file", [unit or "none" for unit in units]) if any(units) else (),
+        unit=meant(source, "unit", "file", [unit or "none" for unit in units]) if any(units) else (),
         leads=names,
     )
-    said = what_is_said(path, source.file, in_file, source.signal)
+    said = what_is_said(source, in_file)
     samples = np.array([numbers(source, cells, place) for place in places])
-    check_said(path, source.file, said, min(samples.shape))
+    check_said(source, said, min(samples.shape))
     if table.columns and samples.shape[0] != len(said.leads):
         raise source.refusal("leads", f"Expected {len(said.leads)} columns of leads. Received {len(places)}.")
-    if not table.columns and not is_leads_first(path, samples.shape, len(said.leads)):
+    if not table.columns and not is_leads_first(source, samples.shape, len(said.leads)):
         samples = samples.T
     return to_recording(source, "csv", samples, said)
 
@@ -212,7 +218,7 @@ def leads_of_columns(source: Source, columns: Sequence[Column]) -> tuple[list[in
     Raises:
         RecordingError: `leads`, they are as many, but a named lead stands at another's place.
     """
-    stated = lead_names(read_sidecar(source.path, source.file).leads or source.signal.leads)
+    stated = lead_names(read_sidecar(source).leads or source.signal.leads)
     spelled = lead_names([column.name for column in columns])
     named = [place for place, column in enumerate(columns) if column.kind == "lead" or spelled[place]]
     every = [place for place, column in enumerate(columns) if column.kind in ("lead", "other")]

@@ -116,7 +116,7 @@ def choose_leads(source: Source, signals: list[EdfSignal]) -> list[tuple[str, Ed
         name.upper() if FURTHER_CHEST_LEAD.fullmatch(name) else lead for name, lead in zip(names, leads, strict=True)
     ]
     if not any(labels):
-        told = what_is_unsaid(source, source.file, f"which of {len(signals)} signals is which lead", "leads")
+        told = what_is_unsaid(source, f"which of {len(signals)} signals is which lead", "leads")
         source.expect(len(told) == len(signals), "leads", f"Expected {len(signals)} leads. Received {len(told)}.")
         labels = [carried_name(index, lead) for index, lead in enumerate(told, start=1)]
     return [(lead, signal) for lead, signal in zip(labels, signals, strict=True) if lead is not None]
@@ -126,7 +126,7 @@ def millivolts_per_unit(source: Source, lead: str, signal: EdfSignal, place: int
     """How many millivolts the unit of a lead is: the file's, or where it states none, the one told."""
     unit = signal.fields["unit"]
     if not unit:
-        told = what_is_unsaid(source, source.file, f"the unit of lead {lead}", "unit")
+        told = what_is_unsaid(source, f"the unit of lead {lead}", "unit")
         unit = told[place if len(told) == leads else 0]
     return source.millivolts_per(unit, f"Lead {lead}")
 

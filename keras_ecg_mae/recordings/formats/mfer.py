@@ -155,6 +155,8 @@ def rhythm(source: Source) -> Frame:
             order = "little" if any(content) else "big"
         elif tag == CHANNELS:
             own, channels = {}, Value(content, order).number() or 1
+            # Definitions of a channel have one byte for its number.
+            source.expect(channels < 256, "unknown_format", f"Expected at most 255 channels. Received {channels}.")
         elif tag == WAVEFORM:
             kinds.append(general[KIND].code() if KIND in general else 0)
             if kinds[-1] in RHYTHMS:

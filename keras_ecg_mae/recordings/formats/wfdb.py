@@ -82,7 +82,7 @@ def read_wfdb(source: Source) -> Recording:
         by_file.setdefault(signal.file, []).append(signal)
     signals = [signal for each in by_file.values() for signal in each]
     rows = [row for each in by_file.values() for row in decode_file(source, header, frames, each)]
-    leads = name_leads(source, header, signals)
+    leads = name_leads(source, signals)
     if frames is not None:
         check_sums(source, leads, rows, signals)
     with np.errstate(over="ignore"):  # a gain of 1e-300 gives infinity, which conforming refuses
@@ -116,7 +116,7 @@ def parse_header(source: Source, header: str) -> tuple[float, int | None, list[W
     source.expect(0 < promised == received, "malformed", has_all)
     # header(5) lets a reader assume 250 Hz where none is stated; here somebody has to say it.
     if match["rate"] is None:
-        rate_hz = what_is_unsaid(source, header, "the sampling rate", "sampling_rate_hz")[0]
+        rate_hz = what_is_unsaid(source, "the sampling rate", "sampling_rate_hz")[0]
     else:
         rate_hz = float(match["rate"])
     signals = [parse_signal(source, index, line) for index, line in enumerate(lines[1:], start=1)]
@@ -155,12 +155,12 @@ def parse_signal(source: Source, index: int, line: str) -> WfdbSignal:
     )
 
 
-def name_leads(source: Source, header: str, signals: list[WfdbSignal]) -> tuple[str, ...]:
+def name_leads(source: Source, signals: list[WfdbSignal]) -> tuple[str, ...]:
     """The leads' names: the header's, or a sidecar's or the settings' where the header leaves some unsaid."""
     unnamed = [index for index, signal in enumerate(signals, start=1) if not signal.lead]
     if not unnamed:
         return tuple(signal.lead for signal in signals)
-    leads = what_is_unsaid(source, header, f"the lead of signal {unnamed[0]}", "leads")
+    leads = what_is_unsaid(source, f"the lead of signal {unnamed[0]}", "leads")
     source.expect(len(leads) == len(signals), "leads", f"Expected {len(signals)} leads. Received {len(leads)}.")
     return tuple(carried_name(index, lead) for index, lead in enumerate(leads, start=1))
 

@@ -113,10 +113,7 @@ def test_it_comes_through_the_boundary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "code"),
     [
-        *(
-            ("sampling_rate_hz", value, "sampling_rate")
-            for value in ("500", True, 0, -500, float("nan"), 10**400, None)
-        ),
+        *(("sampling_rate_hz", value, "sampling_rate") for value in ("500", True, 0, float("nan"), None)),
         *(("unit", value, "unit") for value in ("mmHg", 1, ["mV", 1], ["mV", "uV"])),
         *(("leads", value, "leads") for value in ("I,II", ["I", 2], ["I"] * 257)),
         *(("gain_per_mv", value, "unit") for value in (0, "1000", [1, 0])),
@@ -127,9 +124,7 @@ def test_a_sidecar_is_read_strictly(tmp_path: Path, key: str, value: object, cod
     assert refusal(npy(tmp_path, sidecar=SIDECAR | {key: value}), SAID).code == code
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{", "null", "[" * 100_000, '{"unit": "mV"} {}', f'{{"x": "{"x" * (1 << 20)}"}}']
-)
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000, '{"unit": "mV"} {}'])
 def test_a_sidecar_is_one_json_object(tmp_path: Path, content: str) -> None:
     assert refusal(npy(tmp_path, sidecar=content), SAID).code == "malformed"
 

@@ -1,5 +1,4 @@
 import struct
-import time
 import zipfile
 from pathlib import Path
 
@@ -90,9 +89,7 @@ def test_one_record_of_an_array_larger_than_memory(tmp_path: Path) -> None:
         file.truncate(start + records * 240_000)  # sparse: 2.4 TB
         file.seek(start + 9_999_999 * 240_000)
         file.write(np.full((12, 5000), 0.5, "<f4").tobytes())
-    began = time.perf_counter()
     assert (open_recording(f"{path}#9999999", SAID).ecg_mv == 0.5).all()
-    assert time.perf_counter() - began < 1
 
 
 def test_arrays_of_objects(tmp_path: Path) -> None:
