@@ -103,7 +103,8 @@ def open_recording(path: str | os.PathLike[str], signal: Signal | None = None) -
     source = Source(os.fspath(path), signal or Signal())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the libraries' warnings quote files
+            # The libraries' warnings quote files. Absurd scales give infinity, which conforming refuses.
+            warnings.simplefilter("ignore")
             return _read(source)
     except RecordingError:
         raise

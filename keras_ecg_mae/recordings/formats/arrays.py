@@ -238,7 +238,6 @@ def to_recording(source: Source, key: str, samples: np.ndarray, said: Statement,
         raise unsaid(source, said, ["unit"], what="the unit of its fractions")
     source.expect(whole or not baseline.any(), "unit", "Expected a baseline with whole numbers. Received fractions.")
     ecg_mv = np.array(samples, dtype=np.float64, order="C")
-    with np.errstate(all="ignore"):  # absurd numbers give infinity, which conforming refuses
-        ecg_mv = (ecg_mv - baseline[:, None]) / units_per_mv[:, None]
+    ecg_mv = (ecg_mv - baseline[:, None]) / units_per_mv[:, None]
     leads = tuple(carried_name(number, name) for number, name in enumerate(said.leads, start=1))
     return Recording(source.path, leads, said.sampling_rate_hz[0], ecg_mv, key)

@@ -42,8 +42,7 @@ def read_cardiosoft_xml(source: Source) -> Recording:
     rate_hz = positive(source, quantity(strip, "SampleRate", "hz"), "SampleRate in Hz", "sampling_rate")
     resolution_uv = positive(source, quantity(strip, "Resolution", "uvperlsb"), "Resolution in uVperLsb", "unit")
     leads, digital = read_strip(source, strip) if strips else read_disclosure(source, strip, rate_hz)
-    with np.errstate(over="ignore", invalid="ignore"):  # an absurd resolution gives infinity, which conforming refuses
-        ecg_mv = digital * (resolution_uv * MILLIVOLTS_PER_MICROVOLT)
+    ecg_mv = digital * (resolution_uv * MILLIVOLTS_PER_MICROVOLT)
     return Recording(source.path, leads, rate_hz, ecg_mv, "cardiosoft_xml")
 
 

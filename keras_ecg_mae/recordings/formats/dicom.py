@@ -259,10 +259,9 @@ def millivolts(
     unit_mv = source.millivolts_per(units[0] if len(units) == 1 else "", f"ChannelSensitivityUnits of {name}")
     is_missing = digital == padding if padding is not None else np.zeros(digital.shape, bool)
     check_stored_bits(source, name, digital[~is_missing], definition)
-    with np.errstate(all="ignore"):  # a sensitivity of 1e300 gives infinity, which conforming refuses
-        # Without a baseline, 0 will do: an electrocardiograph blocks direct current, so the offset means nothing.
-        physical = digital.astype(np.float64) * scale + (decimal(definition, "ChannelBaseline") or 0.0)
-        physical *= unit_mv
+    # Without a baseline, 0 will do: an electrocardiograph blocks direct current, so the offset means nothing.
+    physical = digital.astype(np.float64) * scale + (decimal(definition, "ChannelBaseline") or 0.0)
+    physical *= unit_mv
     physical[is_missing] = np.nan
     return physical
 

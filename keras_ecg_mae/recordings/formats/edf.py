@@ -86,8 +86,7 @@ def read_edf(source: Source) -> Recording:
     for place, (lead, signal) in enumerate(leads):
         gain, offset = scale(source, lead, signal)
         unit_mv = millivolts_per_unit(source, lead, signal, place, len(leads))
-        with np.errstate(over="ignore"):  # absurd limits give infinity, which conforming refuses
-            rows.append((digital(data, kind, record_samples, signal) + offset) * gain * unit_mv)
+        rows.append((digital(data, kind, record_samples, signal) + offset) * gain * unit_mv)
     return Recording(source.path, tuple(lead for lead, _ in leads), rate_hz, np.stack(rows), "edf")
 
 

@@ -137,8 +137,7 @@ def read_lead(source: Source, name: str, sequence: Element) -> np.ndarray:
     if origin_mv is None or scale_mv is None or scale_mv <= 0:
         raise source.refusal("unit", f"Expected an origin and a positive scale in V, mV, uV or nV for {name}.")
     digits = read_samples(source, sequence.findtext("value/digits"), None, name)
-    with np.errstate(over="ignore"):  # an absurd scale gives infinity, which conforming refuses
-        return origin_mv + scale_mv * digits
+    return origin_mv + scale_mv * digits
 
 
 def millivolts(quantity: Element | None) -> float | None:

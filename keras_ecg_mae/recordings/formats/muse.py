@@ -77,8 +77,7 @@ def read_lead(source: Source, element: Element, lead: str) -> np.ndarray:
             "added or subtracted is not known.",
         )
     digital = read_digital(source, element, lead)
-    with np.errstate(over="ignore"):  # an absurd unit gives infinity, which conforming refuses
-        return (digital.astype(np.float64) - baseline) * units_per_bit * MILLIVOLTS_PER[unit]
+    return (digital.astype(np.float64) - baseline) * units_per_bit * MILLIVOLTS_PER[unit]
 
 
 def read_digital(source: Source, element: Element, lead: str) -> np.ndarray:

@@ -60,8 +60,7 @@ def read_philips_xml(source: Source) -> Recording:
     source.expect(is_whole, "malformed", "Expected a durationperchannel of two whole samples or more.")
     digital = read_digital(source, waveform, leads, int(samples))
     check_limb_leads(source, leads, digital)
-    with np.errstate(over="ignore"):  # an absurd resolution gives infinity, which conforming refuses
-        ecg_mv = digital * (resolution_uv * MILLIVOLTS_PER_MICROVOLT)
+    ecg_mv = digital * (resolution_uv * MILLIVOLTS_PER_MICROVOLT)
     return Recording(source.path, leads, rate_hz, ecg_mv, "philips_xml")
 
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -287,15 +286,6 @@ def test_an_array_a_lead_for_many_records(tmp_path: Path) -> None:
     path = npz(tmp_path, **a_member_a_lead(ecg=many), exam_id=[7, 8, 9])
     np.testing.assert_array_equal(read_mv(f"{path}#8"), 2 * ECG_MV)
     assert refusal(path, SAID).code == "missing"
-
-
-def test_another_signal_s_unit_costs_no_ecg(tmp_path: Path) -> None:
-    path = tmp_path / "ecg.h5"
-    with h5py.File(path, "w") as file:
-        file["ecg/signal"] = ECG_MV
-        file["pressure/signal"] = np.ones((2, 50))
-        file["pressure"].attrs["unit"] = "mmHg"
-    np.testing.assert_array_equal(read_mv(path), ECG_MV)
 
 
 def test_arrays_of_leads_that_are_not_one_recording(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -134,13 +132,6 @@ def test_real_files_against_pydicom(shared: Path, name: str) -> None:
     assert open_recording(path).format == "dicom"
 
 
-def test_the_file_that_comes_with_pydicom() -> None:
-    path = str(get_testdata_file("waveform_ecg.dcm"))
-    recording = open_recording(path)
-    assert (recording.leads, recording.sampling_rate_hz) == (LEADS, 1000)
-    np.testing.assert_allclose(recording.ecg_mv, pydicom.dcmread(path).waveform_array(0).T / 1000, rtol=0, atol=1e-12)
-
-
 def test_scale_and_baseline_by_hand(tmp_path: Path) -> None:
     changes = {"ChannelSensitivity": "2.5", "ChannelSensitivityCorrectionFactor": "1.1", "ChannelBaseline": "-40"}
     recording = open_recording(write(tmp_path, with_channels(**changes)))
@@ -256,12 +247,6 @@ def test_of_several_groups_the_longest_with_twelve_leads(tmp_path: Path) -> None
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
-def test_eight_leads_are_twelve(tmp_path: Path) -> None:
-    eight = group(np.delete(DIGITAL, [2, 3, 4, 5], axis=1).copy(), leads=("I", "II", *LEADS[6:]))
-    recording = open_recording(write(tmp_path, group(DIGITAL[:60, :2].copy(), leads=LEADS[:2]), eight))
-    assert recording.leads == ("I", "II", *LEADS[6:])
-
-
 def thirds(starts: tuple[str | None, ...]) -> list[Dataset]:
     """Four groups of three leads."""
     return [
@@ -374,14 +359,6 @@ def test_an_ecg_under_another_sop_class(shared: Path) -> None:
     np.testing.assert_allclose(np.ptp(recording.ecg_mv, axis=1), list(spans.values()), atol=0.006)
 
 
-def test_free_text_where_a_uid_belongs(tmp_path: Path) -> None:
-    path = write(tmp_path, group())
-    content = Path(path).read_bytes()
-    uid = str(TwelveLeadECGWaveformStorage).encode()
-    Path(path).write_bytes(content.replace(uid, PLANTED[0].encode().ljust(len(uid))))
-    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
-
-
 def test_compressed_transfer_syntax(tmp_path: Path) -> None:
     path = write(tmp_path, group())
     content = Path(path).read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0")
@@ -401,11 +378,6 @@ def test_elements_alone(tmp_path: Path, syntax: str, meta: bool) -> None:
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
-def test_numbers_that_overflow_are_left_to_conforming(tmp_path: Path) -> None:
-    changes = {"ChannelSensitivity": "1e300", "ChannelSensitivityCorrectionFactor": "1e300"}
-    assert np.isinf(open_recording(write(tmp_path, with_channels(**changes))).ecg_mv[4]).any()
-
-
 def test_pydicom_s_log_and_warnings_stay_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, group())
     content = Path(path).read_bytes()
@@ -417,68 +389,18 @@ def test_pydicom_s_log_and_warnings_stay_away(tmp_path: Path, caplog: pytest.Log
     assert not logging.getLogger("pydicom").disabled
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    syntax=st.sampled_from(
-        [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
-    ),
-    dtype=st.sampled_from(sorted(INTERPRETATIONS)),
-    unit=st.sampled_from(["uV", "mV", "V"]),
-    sensitivity=st.floats(1e-3, 1e3),
-    correction=st.floats(0.5, 2),
-    baseline=st.floats(-100, 100),
-    rate_hz=st.sampled_from(["250", "333.25", "500", "1000"]),
-    leads=st.permutations(LEADS),
-    count=st.integers(1, 12),
-    samples=st.integers(1, 40),
-    undefined_lengths=st.booleans(),
-    seed=st.integers(0, 2**32 - 1),
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
 )
-def test_round_trip_through_pydicom(
-    tmp_path: Path,
-    syntax: str,
-    dtype: str,
-    unit: str,
-    sensitivity: float,
-    correction: float,
-    baseline: float,
-    rate_hz: str,
-    leads: list[str],
-    count: int,
-    samples: int,
-    undefined_lengths: bool,
-    seed: int,
-) -> None:
-    if syntax == ExplicitVRBigEndian and dtype[1] == "4":
-        dtype = dtype[0] + "2"
+@pytest.mark.parametrize("dtype", sorted(INTERPRETATIONS))
+def test_syntaxes_and_types_of_samples(tmp_path: Path, syntax: str, dtype: str) -> None:
     numbers = np.iinfo(dtype)
-    digital = np.random.default_rng(seed).integers(numbers.min, numbers.max, (samples, count), endpoint=True)
+    digital = np.random.default_rng(0).integers(numbers.min, numbers.max, (31, 12), endpoint=True)
     order = ">" if syntax == ExplicitVRBigEndian else "<"
-    texts = [f"{number:.10g}"[:16] for number in (sensitivity, correction, baseline)]
-    channels = [
-        channel(
-            lead,
-            ChannelSensitivity=texts[0],
-            ChannelSensitivityCorrectionFactor=texts[1],
-            ChannelBaseline=texts[2],
-            ChannelSensitivityUnitsSequence=code(unit, "UCUM"),
-            WaveformBitsStored=numbers.bits,
-        )
-        for lead in leads[:count]
-    ]
-    multiplex = group(digital.astype(order + dtype), channels=channels, SamplingFrequency=rate_hz)
-    multiplex["ChannelDefinitionSequence"].is_undefined_length = undefined_lengths
-    for definition in channels:
-        definition.is_undefined_length_sequence_item = undefined_lengths
-    recording = open_recording(write(tmp_path, multiplex, syntax=syntax))
-    assert recording.leads == tuple(leads[:count])
-    assert recording.sampling_rate_hz == float(rate_hz)
-    unit_mv = {"uV": 1e-3, "mV": 1.0, "V": 1e3}[unit]
-    expected_mv = (digital.T * float(texts[0]) * float(texts[1]) + float(texts[2])) * unit_mv
-    half_a_unit_mv = float(texts[0]) * float(texts[1]) * unit_mv / 2
-    np.testing.assert_allclose(recording.ecg_mv, expected_mv, rtol=1e-9, atol=half_a_unit_mv * 1e-6)
-
-
-def test_32_bits_in_big_endian(tmp_path: Path) -> None:
-    path = write(tmp_path, group(DIGITAL.astype(">i4")), syntax=ExplicitVRBigEndian)
-    assert refusal(path).code == "unknown_format"
+    multiplex = group(digital.astype(order + dtype))
+    multiplex["ChannelDefinitionSequence"].is_undefined_length = dtype == "i2"
+    path = write(tmp_path, multiplex, syntax=syntax)
+    if syntax == ExplicitVRBigEndian and dtype[1] == "4":  # nothing orders the two words of a sample
+        assert refusal(path).code == "unknown_format"
+    else:
+        np.testing.assert_allclose(open_recording(path).ecg_mv, digital.T * 0.00488, rtol=1e-12)
