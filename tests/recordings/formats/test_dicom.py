@@ -12,12 +12,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
-    AmbulatoryECGWaveformStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    General32bitECGWaveformStorage,
-    GeneralECGWaveformStorage,
     ImplicitVRLittleEndian,
     TwelveLeadECGWaveformStorage,
 )
@@ -158,16 +155,6 @@ def test_micro_sign_in_utf_8(tmp_path: Path, sign: str) -> None:
     path = write(tmp_path, with_channels(ChannelSensitivityUnitsSequence=code("__uV")))
     content = Path(path).read_bytes().replace(b"__uV", f"{sign}V ".encode())
     Path(path).write_bytes(content)
-    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "sop_class",
-    [GeneralECGWaveformStorage, AmbulatoryECGWaveformStorage, General32bitECGWaveformStorage],
-)
-def test_sop_classes(tmp_path: Path, sop_class: str) -> None:
-    path = write(tmp_path, group(DIGITAL.astype("<i4")), sop_class=sop_class)
-    assert is_dicom(Source(str(path)))
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 

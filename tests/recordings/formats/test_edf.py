@@ -61,18 +61,6 @@ def test_real_file_against_the_wfdb_record_it_was_made_from(shared: Path) -> Non
     assert open_recording(path).format == "edf"
 
 
-def test_real_file_against_the_array_it_was_made_from(shared: Path) -> None:
-    formats = shared / "data" / "formats"
-    recording = open_recording(str(formats / "derived" / "ptbxl00618.edf"))
-    with np.load(formats / "npz" / "lbbb.npz") as original:
-        expected_mv = original["digital"] / original["gain_per_mv"]
-        assert recording.sampling_rate_hz == original["sampling_rate"]
-        assert recording.leads == LEADS
-        assert [lead.upper() for lead in original["lead_names"]] == [lead.upper() for lead in LEADS]
-    half_a_unit_mv = 1e-3 / 2
-    np.testing.assert_allclose(recording.ecg_mv, expected_mv, rtol=0, atol=half_a_unit_mv)
-
-
 @pytest.mark.parametrize("plus", [False, True])
 def test_scale_by_hand(tmp_path: Path, plus: bool) -> None:
     path = written(tmp_path, edf(plus=plus))
@@ -252,9 +240,7 @@ def test_a_discontinuous_file_without_gaps(tmp_path: Path, times: list[str]) -> 
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 0.0025, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "times", [["+0", "+1", "+2.5"], ["+0", "+0", "+1"], ["+0", "+2", "+3"], ["+0", "+1.006", "+2"]]
-)
+@pytest.mark.parametrize("times", [["+0", "+1", "+2.5"], ["+0", "+0", "+1"], ["+0", "+1.006", "+2"]])
 def test_a_discontinuous_file_with_gaps(tmp_path: Path, times: list[str]) -> None:
     error = refusal(written(tmp_path, with_times(times)))
     assert (error.code, "gap" in error.detail) == ("unknown_format", True)

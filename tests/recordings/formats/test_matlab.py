@@ -148,17 +148,6 @@ def test_version_73_of_many(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_recording(f"{path}#6", SAID).ecg_mv, many[1])
 
 
-def test_truncated_files(shared: Path, tmp_path: Path) -> None:
-    path = tmp_path / "A0001.mat"
-    path.write_bytes((shared / "data" / "wfdb" / "cpsc2018" / "A0001.mat").read_bytes()[:-2])
-    said = Signal(sampling_rate_hz=500, unit="uV", leads=spec.LEADS)
-    assert refusal(path, said).code == "malformed"
-    original = shared / "data" / "formats" / "code15_mat" / "code_15_1238362.mat"
-    for lost in (1000, 100_000):
-        path.write_bytes(original.read_bytes()[:-lost])
-        assert refusal(path, said).code == "malformed"
-
-
 def test_arrays_that_are_no_samples(tmp_path: Path) -> None:
     for ecg in (scipy.sparse.csc_matrix(ECG_MV), "text", CELLS):
         assert refusal(saved(tmp_path, ecg=ecg), SAID).code in ("unknown_format", "malformed")

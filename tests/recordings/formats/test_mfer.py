@@ -8,8 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.open import open_recording
 from tests.recordings.conftest import refusal, written
 from tests.recordings.mfer_writer import CODES, DIGITAL, LEADS, NAME, Order, mfer, scaled, tlv
@@ -37,15 +35,6 @@ def test_real_files_against_another_decoder(shared: Path, name: str) -> None:
         np.testing.assert_allclose(row[:5], expected["first_five_mv"][lead], rtol=0, atol=1e-9)
         assert np.ptp(row) == pytest.approx(expected["peak_to_peak_mv"][lead], abs=1e-9)
         assert row.sum() == pytest.approx(expected["sum_mv"][lead], abs=1e-4)
-
-
-def test_what_the_real_files_conform_to(shared: Path) -> None:
-    folder = shared / "data" / "formats" / "mfer"
-    for maker in ("fukuda_denshi", "ge_marquette", "nihon_kohden_qp901d"):
-        assert conform(open_recording(folder / f"mfer_{maker}.mwf")).shape == (12, 5000)
-    with pytest.raises(RecordingError) as caught:
-        conform(open_recording(folder / "mfer_suzuken_cvs01_two_leads_60s.mwf"))
-    assert caught.value.code == "leads"
 
 
 @pytest.mark.parametrize("order", ["big", "little"])

@@ -89,15 +89,6 @@ def test_what_is_not_needed_costs_no_ecg(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
 
 
-def test_damage_in_a_member_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "ecg.npz"
-    np.savez(path, ecg=ECG_MV)
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
-    path.write_bytes(content)
-    assert refusal(path, SAID).code == "malformed"
-
-
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f8", "<i2", ">i4", "<i8", "<u2"])
 @pytest.mark.parametrize("container", ["npy", "stored", "deflated"])
 def test_types_orders_and_records(tmp_path: Path, dtype: str, container: str) -> None:
