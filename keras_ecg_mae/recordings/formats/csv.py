@@ -20,7 +20,7 @@ from keras_ecg_mae.recordings.formats.sidecar import (
     read_sidecar,
     what_is_said,
 )
-from keras_ecg_mae.recordings.formats.times import SECONDS_PER, rate_of_times, seconds_of_clock
+from keras_ecg_mae.recordings.formats.times import DATE_BESIDE_CLOCK, SECONDS_PER, rate_of_times, seconds_of_clock
 from keras_ecg_mae.recordings.leads_and_units import FURTHER_LEAD, QUOTABLE_UNIT, lead_name, lead_names
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
@@ -45,8 +45,8 @@ TIME_NAMES = {
     *("zeit", "tijd", "temps", "tiempo", "tempo"),
 }
 COUNTS = {"", "index", "sample", "samples", "samplenumber", "sampleindex", "samplenr", "sampleno", "unnamed0", "lead"}
-# Times without a unit are seconds if they count in steps that an ECG is sampled in: 100 Hz to 10 kHz.
-SHORTEST_STEP_S, LONGEST_STEP_S = 1e-4, 1e-2
+# Times without a unit are seconds if they count in steps that an ECG is sampled in: 100 Hz to 10 kHz, rounded.
+SHORTEST_STEP_S, LONGEST_STEP_S = 0.9e-4, 1.1e-2
 # A decimal comma has a zero or nothing before it, or not three digits behind it; what divides thousands never has.
 DECIMAL_COMMA = re.compile(r"(?<![0-9])0?,[0-9]|,[0-9]{1,2}(?![0-9])|,[0-9]{4}")
 
@@ -172,7 +172,7 @@ def table_below(lines: Sequence[Line], place: int, delimiter: str, columns: tupl
 def split_cells(line: str, delimiter: str) -> list[str]:
     """The cells of a line without spaces and quotes."""
     if delimiter == " ":
-        cells = line.split()
+        cells = DATE_BESIDE_CLOCK.sub("", line).split()
     else:
         cells = next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
     return [cell.strip().strip("\"'").strip() for cell in cells]

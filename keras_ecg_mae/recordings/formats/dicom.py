@@ -153,7 +153,11 @@ def read_group(source: Source, number: int, item: "Dataset") -> MultiplexGroup:
     source.expect(samples > 0, "truncated", f"Group {number} has no samples.")
     rate_hz = decimal(item, "SamplingFrequency") or 0.0
     source.expect(rate_hz > 0, "sampling_rate", f"The SamplingFrequency of group {number} must be positive.")
-    leads = [(read_lead(source, index, definition), index, definition) for index, definition in enumerate(definitions)]
+    leads = [
+        Channel(lead, index, definition)
+        for index, definition in enumerate(definitions)
+        if (lead := read_lead(source, index, definition))
+    ]
     return MultiplexGroup(
         number=number,
         item=item,
@@ -161,7 +165,7 @@ def read_group(source: Source, number: int, item: "Dataset") -> MultiplexGroup:
         samples=samples,
         rate_hz=rate_hz,
         start_ms=decimal(item, "MultiplexGroupTimeOffset"),
-        leads=tuple(Channel(lead, index, definition) for lead, index, definition in leads if lead),
+        leads=tuple(leads),
     )
 
 

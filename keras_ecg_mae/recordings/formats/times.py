@@ -19,6 +19,8 @@ CLOCK = re.compile(
     rf"\[?(?:{_DATE}[T ])?(?:(?P<hours>[0-9]{{1,2}}):)?(?P<minutes>[0-9]{{1,2}}):(?P<seconds>[0-9]{{2}})"
     rf"(?(hours)|(?=[.,]))(?:[.,](?P<fraction>[0-9]{{1,9}}))?(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?(?: {_DATE})?\]?"
 )
+# What divides a clock from its date must not divide cells.
+DATE_BESIDE_CLOCK = re.compile(rf"{_DATE}[T ](?=[0-9]+:)|(?<=[0-9]) {_DATE}\]?")
 
 
 def seconds_of_clock(text: str) -> float | None:

@@ -166,6 +166,15 @@ def test_a_clock_that_passes_midnight(tmp_path: Path, spelling: str, delimiter: 
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
+@pytest.mark.parametrize("spelling", ["2024-05-01 12:00:00.{:03d}", "[12:00:00.{:03d} 01/10/1990]"])
+def test_a_date_between_spaces(tmp_path: Path, spelling: str) -> None:
+    body = text_of(times=None, delimiter=" ").splitlines()
+    rows = [f"{spelling.format(10 * sample)} {row}" for sample, row in enumerate(body[1:])]
+    recording = open_recording(csv_file(tmp_path, "\n".join([f"time {body[0]}", *rows])), MILLIVOLTS)
+    assert recording.sampling_rate_hz == 100
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+
+
 @pytest.mark.parametrize("name", ["absolute_time", "elapsed_time"])
 def test_physionets_times(shared: Path, name: str) -> None:
     """Case W08: the values were computed without this package."""
