@@ -12,7 +12,7 @@ from keras_ecg_mae.cohort.table_file import TableFile
 from keras_ecg_mae.cohort.table_problems import TableProblems
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.recordings.formats.known_names import plain_name
+from keras_ecg_mae.recordings.formats.sidecar import plain_name
 
 # A name of a column that is as near as this to a known one (patient, patient_nr) may be quoted: of a table without a
 # header the first row is somebody's. Of short names none is, since surnames come near them.

@@ -17,7 +17,7 @@ from keras_ecg_mae.errors import DatasetError, RecordingError
 from keras_ecg_mae.files import storage_path, whole_file
 from keras_ecg_mae.recordings import conform
 from keras_ecg_mae.recordings.findings import Finding, assess_recording, reject
-from keras_ecg_mae.recordings.formats.sidecar import LARGEST_SIDECAR_BYTES, sidecar_files
+from keras_ecg_mae.recordings.formats.sidecar import sidecar_files
 from keras_ecg_mae.recordings.isolation import open_isolated
 from keras_ecg_mae.recordings.open import describes_itself
 from keras_ecg_mae.recordings.source import is_file, split_record_path
@@ -157,7 +157,7 @@ def sidecar_checksum(root: str, path: str) -> str:
         content = b""
         if is_file(name):
             with suppress(OSError), open(name, "rb") as file:  # what cannot be read, its reader refuses
-                content = b"there: " + file.read(LARGEST_SIDECAR_BYTES + 1)
+                content = b"there: " + file.read()
         digest.update(b"%d %b" % (len(content), content))
     return digest.hexdigest()[: 2 * DIGEST_BYTES]
 

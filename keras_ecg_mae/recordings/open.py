@@ -64,6 +64,7 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+NOT_OF_MANY = "Expected #ID after a file of many recordings. Received another file."
 # How files of other kinds begin.
 LOOKS = {
     b"%PDF-": "a PDF, a picture of an ECG: export the samples",
@@ -103,7 +104,8 @@ def open_recording(path: str | os.PathLike[str], signal: Signal | None = None) -
     source = Source(os.fspath(path), signal or Signal())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the libraries' warnings quote files
+            # The libraries' warnings quote files. Absurd scales give infinity, which conforming refuses.
+            warnings.simplefilter("ignore")
             return _read(source)
     except RecordingError:
         raise
@@ -119,15 +121,14 @@ def _read(source: Source) -> Recording:
     found = next((known for known in FORMATS if known.recognizes(source)), None)
     if found is None:
         raise unknown(source)
-    if source.record_id is not None and not found.holds_many and found.key != "wfdb":
-        raise source.refusal("unknown_format", "Expected #ID after a file of many recordings. Received another file.")
+    source.expect(source.record_id is None or found.holds_many or found.key == "wfdb", "unknown_format", NOT_OF_MANY)
     return found.read(source)
 
 
 def unknown(source: Source) -> RecordingError:
     """Why no reader knows a source."""
     if source.record_id is not None:
-        return source.refusal("unknown_format", "Expected #ID after a file of many recordings. Received another file.")
+        return source.refusal("unknown_format", NOT_OF_MANY)
     if not os.path.exists(source.file):
         return source.refusal("missing", "Expected a recording at this path. Received none.")
     if not os.path.isfile(source.file):

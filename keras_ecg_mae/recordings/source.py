@@ -7,6 +7,7 @@ from functools import cached_property
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.xml import root_name
+from keras_ecg_mae.recordings.leads_and_units import MILLIVOLTS_PER, QUOTABLE_UNIT, voltage_unit
 
 # A table of text without names needs this much to be known: two rows of 5000 samples.
 HEAD_BYTES = 1 << 18
@@ -62,6 +63,19 @@ class Source:
     def refusal(self, code: str, detail: str) -> RecordingError:
         """The error that says why this recording cannot be used."""
         return RecordingError(self.path, code, detail)
+
+    def expect(self, condition: object, code: str, detail: str) -> None:
+        """Refuses this recording where the condition does not hold."""
+        if not condition:
+            raise self.refusal(code, detail)
+
+    def millivolts_per(self, spelled: str, what: str) -> float:
+        """How many millivolts a unit is. Raises `RecordingError` `unit`, naming `what`, where it is none of voltage."""
+        unit = voltage_unit(spelled)
+        if unit is None:
+            received = f" It is in {spelled}." if QUOTABLE_UNIT.fullmatch(spelled) else ""
+            raise self.refusal("unit", f"{what} must be in mV, uV or V.{received}")
+        return MILLIVOLTS_PER[unit]
 
 
 def split_record_path(path: str) -> tuple[str, str | None]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ecg_mae import spec
-from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.formats.known_names import KNOWN_NAMES, SCALES, plain_name
 from keras_ecg_mae.recordings.formats.sidecar import (
+    KNOWN_NAMES,
+    SCALES,
     Named,
     Statement,
     check_said,
+    plain_name,
     read_sidecar,
     said_by_names,
     unsaid,
@@ -76,17 +77,15 @@ def read_arrays(source: Source, key: str, arrays: Iterable[StoredArray], named: 
     Raises:
         RecordingError: it is not clear which array, which record, which way round, or what the numbers mean.
     """
-    path, arrays = source.path, [without_single_axes(array) for array in arrays]
-
+    arrays = [without_single_axes(array) for array in arrays]
     leads = [item for item in named if KNOWN_NAMES.get(plain_name(item[1])) == "leads"]
-    array = choose_array(source, arrays, lambda array: said_by_names(path, beside(array, leads)).leads)
-    row = choose_record(path, source.record_id, array, arrays)
-    in_file = said_by_names(path, beside(array, named))
-    in_file = replace(in_file, leads=array.leads or in_file.leads)
-    said = what_is_said(path, source.file, in_file, source.signal)
+    array = choose_array(source, arrays, lambda array: said_by_names(source, beside(array, leads)).leads)
+    row = choose_record(source, array, arrays)
+    in_file = said_by_names(source, beside(array, named))
+    said = what_is_said(source, replace(in_file, leads=array.leads or in_file.leads))
     shape = array.shape[-2:]
-    check_said(path, source.file, said, min(shape))
-    leads_first = is_leads_first(path, shape, len(said.leads))
+    check_said(source, said, min(shape))
+    leads_first = is_leads_first(source, shape, len(said.leads))
     samples = array.read(row if len(array.shape) == 3 else None)
     samples = samples if leads_first else samples.T
     scaled = any(SCALES.search(plain_name(name)) for _, name, _ in beside(array, named))
@@ -117,30 +116,26 @@ def choose_array(
 ) -> StoredArray:
     """The array that the sidecar names, else the only one with an axis of as many as there are leads."""
     numbers = [array for array in arrays if array.dtype.kind in "fiu" and 0 not in array.shape]
-    of_leads = arrays_of_leads(source.path, numbers)
-    beside = read_sidecar(source.path, source.file)
+    of_leads = arrays_of_leads(source, numbers)
+    sidecar = read_sidecar(source)
     parts = {part for array in of_leads for part in array.parts}
     found = [*of_leads, *(array for array in numbers if len(array.shape) in (2, 3) and array.name not in parts)]
-    if beside.array:
-        found = [array for array in found if array.name == beside.array.strip("/")]
+    if sidecar.array:
+        found = [array for array in found if array.name == sidecar.array.strip("/")]
     elif len(found) > 1:
-        stated = {array: beside.leads or leads_beside(array) or source.signal.leads for array in found}
+        stated = {array: sidecar.leads or leads_beside(array) or source.signal.leads for array in found}
         found = [array for array in found if array.leads or len(stated[array]) in array.shape[-2:]] or found
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        named = " called as the sidecar says" if beside.array else ""
-        raise source.refusal(
-            "unknown_format",
-            f"Expected an array of numbers{named} with an axis of leads and one of samples, or arrays that are named "
-            "after their leads. Received none.",
-        )
-    said = what_is_said(source.path, source.file, Statement(), source.signal)
-    what = f"which of {len(found)} arrays it is, of shapes {', '.join(str(array.shape) for array in found[:12])}"
-    raise unsaid(source.path, source.file, said, ["array"], what=what)
+    named = " called as the sidecar says" if sidecar.array else ""
+    expected = f"Expected an array of numbers{named}, of leads and samples, or arrays that are named after their leads."
+    source.expect(found, "unknown_format", expected)
+    if len(found) > 1:
+        shapes = ", ".join(str(array.shape) for array in found[:12])
+        what = f"which of {len(found)} arrays it is, of shapes {shapes}"
+        raise unsaid(source, what_is_said(source, Statement()), ["array"], what=what)
+    return found[0]
 
 
-def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArray]:
+def arrays_of_leads(source: Source, numbers: Iterable[StoredArray]) -> list[StoredArray]:
     """One array, `(leads, samples)`, for each set of arrays that differ by a lead in their name alone.
 
     With an axis of records, which each lead has first, it is `(records, leads, samples)`.
@@ -159,10 +154,9 @@ def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArr
         if len(leads) < FEWEST_LEADS:
             continue
         each = [by_lead[lead] for lead in leads]
-        if len(named) > len(by_lead):  # I and i
-            raise RecordingError(path, "leads", "Expected one array of each lead. Received two of one.")
-        if len({array.shape for array in each}) > 1:
-            raise RecordingError(path, "malformed", "Expected as many samples of each lead. Received others.")
+        source.expect(len(named) == len(by_lead), "leads", "Expected one array of each lead. Received two of one.")
+        one_length = len({array.shape for array in each}) == 1
+        source.expect(one_length, "malformed", "Expected as many samples of each lead. Received others.")
 
         def read(row: int | None, each: list[StoredArray] = each) -> np.ndarray:
             return np.stack([array.read(row) for array in each], axis=-2)
@@ -174,42 +168,28 @@ def arrays_of_leads(path: str, numbers: Iterable[StoredArray]) -> list[StoredArr
     return found
 
 
-def choose_record(path: str, record_id: str | None, array: StoredArray, arrays: Iterable[StoredArray]) -> int:
+def choose_record(source: Source, array: StoredArray, arrays: Iterable[StoredArray]) -> int:
     """The place of the record that `#ID` names: among the file's ids, or ID itself, from 0, where it has none."""
     records = array.shape[0] if len(array.shape) == 3 else 1
-    if record_id is None and records == 1:
+    if source.record_id is None and records == 1:
         return 0
     by_name = {plain_name(other.name.rpartition("/")[2]): other for other in arrays if np.prod(other.shape) == records}
     name = next((name for name in ID_NAMES if name in by_name), None)
+    ids = range(records) if name is None else values_in(by_name[name].read(None))
+    number = WHOLE_NUMBER.fullmatch(source.record_id or "")
+    wanted = {source.record_id, int(number[1]) if number else source.record_id}
+    rows = [row for row, each in enumerate(ids) if each in wanted]
     named_by = f"its {name}" if name else "its number, counted from 0"
-    if record_id is None:
-        raise RecordingError(
-            path,
-            "missing",
-            f"Expected FILE#ID, where ID names one of {records} recordings by {named_by}. Received no #ID.",
-        )
-    number = WHOLE_NUMBER.fullmatch(record_id)
-    wanted = {record_id, int(number[1]) if number else record_id}
-    if name is None:
-        rows = [row for row in wanted if isinstance(row, int) and 0 <= row < records]
-    else:
-        rows = [row for row, each in enumerate(values_in(by_name[name].read(None))) if each in wanted]
-    if len(rows) != 1:
-        raise RecordingError(
-            path,
-            "missing",
-            f"Expected #ID to name one of {records} recordings by {named_by}. Received one that names {len(rows)}.",
-        )
+    expected = f"Expected FILE#ID, where ID names one of {records} recordings by {named_by}."
+    source.expect(source.record_id is not None, "missing", f"{expected} Received no #ID.")
+    source.expect(len(rows) == 1, "missing", f"{expected} Received one that names {len(rows)}.")
     return rows[0]
 
 
-def is_leads_first(path: str, shape: tuple[int, ...], leads: int) -> bool:
+def is_leads_first(source: Source, shape: tuple[int, ...], leads: int) -> bool:
     """Whether `shape` is (leads, samples) rather than (samples, leads), as the number of leads decides."""
-    if (shape[0] == leads) == (shape[1] == leads):
-        which = "two of them" if shape[0] == leads else "none of them"
-        raise RecordingError(
-            path, "leads", f"Expected one axis of {leads} leads. Received shape {shape}: {which} has as many."
-        )
+    is_told = (shape[0] == leads) != (shape[1] == leads)
+    source.expect(is_told, "leads", f"Expected one axis of {leads} leads. Received shape {shape}.")
     return shape[0] == leads
 
 
@@ -247,25 +227,17 @@ def to_recording(source: Source, key: str, samples: np.ndarray, said: Statement,
     integers = samples.dtype.kind in "iu"
     whole = integers or bool(((samples == np.trunc(samples)) | np.isnan(samples)).all())
     if whole and not said.gain_per_mv and (scaled or (integers and set(said.unit) - {"uV", "nV"})):
-        what = (
-            "how the scale or offset beside its whole numbers is meant" if scaled else "the gain of its whole numbers"
-        )
-        raise unsaid(source.path, source.file, replace(said, unit=()), ["gain_per_mv"], what=what)
+        what = "how the scale or offset beside" if scaled else "the gain of"
+        meaning = f"{what} its whole numbers{' is meant' if scaled else ''}"
+        raise unsaid(source, replace(said, unit=()), ["gain_per_mv"], what=meaning)
     units_per_mv = np.array([1 / MILLIVOLTS_PER[unit] for unit in said.unit])
     baseline = np.array(said.baseline or [0.0])
     if whole and said.gain_per_mv:
         units_per_mv = np.array(said.gain_per_mv)
     elif not said.unit:
-        raise unsaid(source.path, source.file, said, ["unit"], what="the unit of its fractions")
-    elif baseline.any() and not whole:
-        raise source.refusal("unit", "Expected a baseline with whole numbers. Received one with fractions.")
+        raise unsaid(source, said, ["unit"], what="the unit of its fractions")
+    source.expect(whole or not baseline.any(), "unit", "Expected a baseline with whole numbers. Received fractions.")
     ecg_mv = np.array(samples, dtype=np.float64, order="C")
-    with np.errstate(all="ignore"):  # absurd numbers give infinity, which conforming refuses
-        ecg_mv = (ecg_mv - baseline[:, None]) / units_per_mv[:, None]
-    return Recording(
-        path=source.path,
-        leads=tuple(carried_name(number, name) for number, name in enumerate(said.leads, start=1)),
-        sampling_rate_hz=said.sampling_rate_hz[0],
-        ecg_mv=ecg_mv,
-        format=key,
-    )
+    ecg_mv = (ecg_mv - baseline[:, None]) / units_per_mv[:, None]
+    leads = tuple(carried_name(number, name) for number, name in enumerate(said.leads, start=1))
+    return Recording(source.path, leads, said.sampling_rate_hz[0], ecg_mv, key)

@@ -15,7 +15,8 @@ import numpy as np
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
-from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, MILLIVOLTS_PER, QUOTABLE_UNIT, lead_name, voltage_unit
+from keras_ecg_mae.recordings.formats.lead_codes import LEAD_CODES
+from keras_ecg_mae.recordings.leads_and_units import LIMB_LEADS, lead_name
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
@@ -38,9 +39,7 @@ SAMPLE_TYPES = {
 # The values of Channel Status after which the samples are, or may be, the lead's. The others say that they are not.
 USABLE_STATUS = frozenset({"", "OK", "QUESTIONABLE", "UNZEROED"})
 # PS3.16, CID 3001: a code of ISO/IEEE 11073-10101 or, in older files, of SCP-ECG. Both number leads alike, 1 to 255.
-LEAD_CODES = {"MDC": re.compile(r"2:([0-9]{1,3})"), "SCPECG": re.compile(r"5\.6\.3-9-([0-9]{1,3})")}
-LEADS_BY_NUMBER = dict(enumerate(("I", "II", *(f"V{n}" for n in range(1, 8)), *(f"V{n}R" for n in range(2, 8))), 1))
-LEADS_BY_NUMBER |= {61: "III", 62: "aVR", 63: "aVL", 64: "aVF", 66: "V8", 67: "V9", 68: "V8R", 69: "V9R"}
+CODE_PATTERNS = {"MDC": re.compile(r"2:([0-9]{1,3})"), "SCPECG": re.compile(r"5\.6\.3-9-([0-9]{1,3})")}
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,10 @@ def read_dataset(source: Source) -> "Dataset":
         tags = ["SOPClassUID", "WaveformSequence", "EncapsulatedDocument"]
         dataset = pydicom.dcmread(source.file, force=True, specific_tags=tags, stop_before_pixels=True)
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-        if syntax and syntax not in TRANSFER_SYNTAXES:
-            raise source.refusal(
-                "unknown_format", f"The TransferSyntaxUID must be one without compression. It is {uid_name(syntax)}."
-            )
+        is_plain = not syntax or syntax in TRANSFER_SYNTAXES
+        source.expect(
+            is_plain, "unknown_format", f"The TransferSyntaxUID must be uncompressed. It is {uid_name(syntax)}."
+        )
         dataset.decode()  # here, where nothing is logged
         return dataset
     finally:
@@ -120,24 +119,17 @@ def read_dataset(source: Source) -> "Dataset":
 def no_waveform(source: Source, dataset: "Dataset", derived: int) -> RecordingError:
     """Why a file without a recording is refused."""
     if derived:
-        return source.refusal(
-            "malformed", "Every multiplex group is DERIVED, as a median beat is: none is a recording."
-        )
+        return source.refusal("malformed", "Every multiplex group is DERIVED, as a median beat is.")
     content = "an encapsulated document (a PDF) alone" if "EncapsulatedDocument" in dataset else "none"
-    uid = str(dataset.get("SOPClassUID", ""))
-    return source.refusal(
-        "unknown_format", f"Expected a waveform. The file holds {content}; its SOP class is {uid_name(uid)}."
-    )
+    name = uid_name(str(dataset.get("SOPClassUID", "")))
+    return source.refusal("unknown_format", f"Expected a waveform. The file holds {content}; its SOP class is {name}.")
 
 
 def uid_name(uid: str) -> str:
     """A UID with its name in PS3.6, for messages; what is no UID is not quoted."""
     from pydicom.uid import UID
 
-    if not re.fullmatch(r"[0-9.]{1,64}", uid):
-        return "another text" if uid else "not stated"
-    name = UID(uid).name
-    return uid if name == uid else f"{uid} ({name})"
+    return f"{uid} ({UID(uid).name})" if re.fullmatch(r"[0-9.]+", uid) else "not stated"
 
 
 def text(item: "Dataset", keyword: str) -> str:
@@ -155,19 +147,17 @@ def decimal(item: "Dataset", keyword: str) -> float | None:
 def read_group(source: Source, number: int, item: "Dataset") -> MultiplexGroup:
     """What a multiplex group says of itself."""
     definitions, channels = item.get("ChannelDefinitionSequence") or (), int(item.get("NumberOfWaveformChannels") or 0)
-    if not channels or len(definitions) != channels:
-        raise source.refusal(
-            "malformed",
-            f"NumberOfWaveformChannels of group {number} is {channels}, and its ChannelDefinitionSequence has "
-            f"{len(definitions)} channels.",
-        )
+    defined = f"NumberOfWaveformChannels of group {number} is {channels}, and {len(definitions)} channels are defined."
+    source.expect(0 < channels == len(definitions), "malformed", defined)
     samples = int(item.get("NumberOfWaveformSamples") or 0)
-    if samples == 0:
-        raise source.refusal("truncated", f"Group {number} has no samples.")
+    source.expect(samples > 0, "truncated", f"Group {number} has no samples.")
     rate_hz = decimal(item, "SamplingFrequency") or 0.0
-    if rate_hz <= 0:
-        raise source.refusal("sampling_rate", f"The SamplingFrequency of group {number} must be positive.")
-    leads = [(read_lead(source, index, definition), index, definition) for index, definition in enumerate(definitions)]
+    source.expect(rate_hz > 0, "sampling_rate", f"The SamplingFrequency of group {number} must be positive.")
+    leads = [
+        Channel(lead, index, definition)
+        for index, definition in enumerate(definitions)
+        if (lead := read_lead(source, index, definition))
+    ]
     return MultiplexGroup(
         number=number,
         item=item,
@@ -175,7 +165,7 @@ def read_group(source: Source, number: int, item: "Dataset") -> MultiplexGroup:
         samples=samples,
         rate_hz=rate_hz,
         start_ms=decimal(item, "MultiplexGroupTimeOffset"),
-        leads=tuple(Channel(lead, index, definition) for lead, index, definition in leads if lead),
+        leads=tuple(leads),
     )
 
 
@@ -187,16 +177,14 @@ def read_lead(source: Source, index: int, definition: "Dataset") -> str | None:
     """
     leads, texts = set(), [text(definition, "ChannelLabel")]
     for coded in definition.get("ChannelSourceSequence") or ():
-        pattern, code = LEAD_CODES.get(text(coded, "CodingSchemeDesignator")), text(coded, "CodeValue")
+        pattern, code = CODE_PATTERNS.get(text(coded, "CodingSchemeDesignator")), text(coded, "CodeValue")
         match = pattern.fullmatch(code) if pattern else None
         if match and 1 <= int(match[1]) <= 255:
-            leads.add(LEADS_BY_NUMBER.get(int(match[1]), code))
+            leads.add(LEAD_CODES.get(int(match[1]), code))
         texts.append(text(coded, "CodeMeaning"))
     leads |= {lead for name in texts if (lead := lead_name(re.split("[,(]", name)[0])) is not None}
-    if len(leads) > 1:
-        raise source.refusal(
-            "leads", f"Code and label of channel {index + 1} name different leads: {', '.join(sorted(leads))}."
-        )
+    several = f"Code and label of channel {index + 1} name different leads: {', '.join(sorted(leads))}."
+    source.expect(len(leads) < 2, "leads", several)
     return leads.pop() if leads else None
 
 
@@ -218,10 +206,6 @@ def choose_groups(source: Source, groups: list[MultiplexGroup]) -> list[Multiple
             f"Expected one group of twelve leads longer than any other, or groups with one MultiplexGroupTimeOffset "
             f"that hold them. Received {received or 'no channel that is an ECG lead'}.",
         )
-    leads = [channel.lead for group in candidates[0] for channel in group.leads]
-    twice = next((lead for lead in leads if leads.count(lead) > 1), None)
-    if twice is not None:
-        raise source.refusal("leads", f"Expected each lead once. Received lead {twice} twice.")
     return candidates[0]
 
 
@@ -241,32 +225,24 @@ def check_simultaneous(source: Source, groups: list[MultiplexGroup]) -> None:
             offset_s = decimal(channel.definition, "ChannelOffset") or 0.0
             starts.append((skew_s * group.rate_hz if skew is None else skew) + offset_s * group.rate_hz)
     apart = max(starts) - min(starts)
-    if not apart < 1:
-        raise source.refusal("unknown_format", f"The leads begin {apart:g} samples apart: they must begin together.")
+    source.expect(apart < 1, "unknown_format", f"The leads begin {apart:g} samples apart: they must begin together.")
 
 
 def read_samples(source: Source, group: MultiplexGroup, little_endian: bool) -> tuple[np.ndarray, int | None]:
     """A group's samples as stored, `(samples, channels)`, and the value of a missing one, None without one."""
     item = group.item
-    kind = (int(item.get("WaveformBitsAllocated") or 0), text(item, "WaveformSampleInterpretation"))
+    bits, kind = int(item.get("WaveformBitsAllocated") or 0), text(item, "WaveformSampleInterpretation")
     # Big-endian files, retired long before the first ECG of 32 bits, hold words of 16: nothing orders the two.
-    if kind not in SAMPLE_TYPES or (kind[0] == 32 and not little_endian):
-        received = kind[1] if re.fullmatch("[A-Z]{2}", kind[1]) else "another"
-        raise source.refusal(
-            "unknown_format",
-            f"Expected 8-bit SB or UB, 16-bit SS or US, or little-endian 32-bit SL or UL. Received {received} in "
-            f"{kind[0]} bits.",
-        )
-    dtype = np.dtype(("<" if little_endian else ">") + SAMPLE_TYPES[kind])
+    if (bits, kind) not in SAMPLE_TYPES or (bits == 32 and not little_endian):
+        received = f"{kind if re.fullmatch('[A-Z]{2}', kind) else 'another'} in {bits} bits"
+        known = "8-bit SB or UB, 16-bit SS or US, or little-endian 32-bit SL or UL"
+        raise source.refusal("unknown_format", f"Expected {known}. Received {received}.")
+    dtype = np.dtype(("<" if little_endian else ">") + SAMPLE_TYPES[bits, kind])
     stored, expected = item.get("WaveformData") or b"", group.samples * group.channels * dtype.itemsize
-    if not expected <= len(stored) <= expected + expected % 2:
-        raise source.refusal(
-            "truncated" if len(stored) < expected else "malformed",
-            f"Expected {expected} bytes in WaveformData. Received {len(stored)}.",
-        )
-    padding = item.get("WaveformPaddingValue") or b""
-    if 0 < len(padding) < dtype.itemsize:
-        raise source.refusal("malformed", f"WaveformPaddingValue must have {dtype.itemsize} bytes.")
+    received = f"Expected {expected} bytes in WaveformData. Received {len(stored)}."
+    source.expect(len(stored) >= expected, "truncated", received)
+    source.expect(len(stored) <= expected + expected % 2, "malformed", received)
+    padding = item.get("WaveformPaddingValue")
     multiplex = np.frombuffer(stored, dtype, count=group.samples * group.channels)
     return multiplex.reshape(group.samples, -1), int(np.frombuffer(padding, dtype, count=1)[0]) if padding else None
 
@@ -277,24 +253,19 @@ def millivolts(
     """One channel's samples, float64, NaN where they are missing (PS3.3, C.10.9.1.4.2)."""
     name, definition = f"channel {channel.index + 1} of group {group.number}", channel.definition
     status = definition.get("ChannelStatus") or ""
-    if not USABLE_STATUS.issuperset([status] if isinstance(status, str) else status):
-        raise source.refusal("leads", f"The ChannelStatus of {name} must be OK.")
+    is_usable = USABLE_STATUS.issuperset([status] if isinstance(status, str) else status)
+    source.expect(is_usable, "leads", f"The ChannelStatus of {name} must be OK.")
     sensitivity = decimal(definition, "ChannelSensitivity")
     correction = decimal(definition, "ChannelSensitivityCorrectionFactor")
     scale = (sensitivity or 0.0) * (1.0 if correction is None else correction)
-    if scale == 0:
-        raise source.refusal("unit", f"The ChannelSensitivity of {name} is not stated, or 0.")
+    source.expect(scale != 0, "unit", f"The ChannelSensitivity of {name} is not stated, or 0.")
     units = [text(unit, "CodeValue") for unit in definition.get("ChannelSensitivityUnitsSequence") or ()]
-    unit = voltage_unit(units[0]) if len(units) == 1 else None
-    if unit is None:
-        received = units[0] if len(units) == 1 and QUOTABLE_UNIT.fullmatch(units[0]) else "none of them"
-        raise source.refusal("unit", f"Expected {name} in uV, mV or V. Received {received}.")
+    unit_mv = source.millivolts_per(units[0] if len(units) == 1 else "", f"ChannelSensitivityUnits of {name}")
     is_missing = digital == padding if padding is not None else np.zeros(digital.shape, bool)
     check_stored_bits(source, name, digital[~is_missing], definition)
-    with np.errstate(all="ignore"):  # a sensitivity of 1e300 gives infinity, which conforming refuses
-        # Without a baseline, 0 will do: an electrocardiograph blocks direct current, so the offset means nothing.
-        physical = digital.astype(np.float64) * scale + (decimal(definition, "ChannelBaseline") or 0.0)
-        physical *= MILLIVOLTS_PER[unit]
+    # Without a baseline, 0 will do: an electrocardiograph blocks direct current, so the offset means nothing.
+    physical = digital.astype(np.float64) * scale + (decimal(definition, "ChannelBaseline") or 0.0)
+    physical *= unit_mv
     physical[is_missing] = np.nan
     return physical
 
@@ -305,12 +276,8 @@ def check_stored_bits(source: Source, name: str, digital: np.ndarray, definition
     The standard wants the sign extended over the bits allocated (PS3.3, C.10.9.1.7): of a writer that leaves them 0,
     each negative sample would become a large positive one.
     """
-    allocated = 8 * digital.dtype.itemsize
-    bits = int(definition.get("WaveformBitsStored") or allocated)
+    bits = int(definition.get("WaveformBitsStored") or 8 * digital.dtype.itemsize)
     lowest, highest = (-(1 << bits >> 1), (1 << bits >> 1) - 1) if digital.dtype.kind == "i" else (0, (1 << bits) - 1)
-    if bits < allocated and digital.size and not lowest <= digital.min() <= digital.max() <= highest:
-        raise source.refusal(
-            "malformed",
-            f"Expected the samples of {name} between {lowest} and {highest}, as WaveformBitsStored {bits} says. "
-            f"Received {digital.min()} to {digital.max()}.",
-        )
+    if digital.size and not lowest <= digital.min() <= digital.max() <= highest:
+        expected = f"Expected the samples of {name} between {lowest} and {highest}, as WaveformBitsStored {bits} says."
+        raise source.refusal("malformed", f"{expected} Received {digital.min()} to {digital.max()}.")

@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.formats.arrays import StoredArray, read_arrays, values_in
-from keras_ecg_mae.recordings.formats.known_names import says_something
-from keras_ecg_mae.recordings.formats.sidecar import Named
+from keras_ecg_mae.recordings.formats.sidecar import Named, says_something
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
@@ -72,10 +70,8 @@ def _read(source: Source, dataset: "h5py.Dataset", by_matlab: bool, row: int | N
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     unknown = [number for number in filters if not h5py.h5z.filter_avail(number)]
-    if unknown:
-        raise RecordingError(
-            source.path, "unknown_format", f"Expected compression that HDF5 itself knows. Received filter {unknown[0]}."
-        )
+    received = f"Expected compression that HDF5 itself knows. Received filters {unknown}."
+    source.expect(not unknown, "unknown_format", received)
     place = () if row is None else (Ellipsis, row) if by_matlab else row
     array: np.ndarray = dataset[place]
     return array.T if by_matlab else array

@@ -20,12 +20,11 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from keras_ecg_mae.recordings.formats.xml import carried_leads, decimal, read_samples, read_xml
+from keras_ecg_mae.recordings.formats.xml import carried_leads, decimal, positive, read_samples, read_xml
 from keras_ecg_mae.recordings.leads_and_units import MILLIVOLTS_PER, lead_names, voltage_unit
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
-ROOT = "AnnotatedECG"
 LEAD_CODES = ("MDC_ECG_LEAD_", "NOM_ECG_LEAD_")
 # The standard's, and MegaCare's.
 RHYTHM_CODES = ("RHYTHM", "ECG_RHYTHM_WAVEFORMS")
@@ -46,19 +45,13 @@ SHORTEST_CALIBRATION_S, LONGEST_CALIBRATION_S = 0.05, 1.0
 
 def is_hl7_aecg(source: Source) -> bool:
     """Whether the file's root element is that of an annotated ECG."""
-    return source.root == ROOT
+    return source.root == "AnnotatedECG"
 
 
 def read_hl7_aecg(source: Source) -> Recording:
-    """Reads the rhythm series of an annotated ECG.
-
-    Returns:
-        all its leads in millivolts, float64.
-    """
-    root = read_xml(source)
-    sets = choose_series(source, root).findall("component/sequenceSet")
-    if not sets:
-        raise source.refusal("malformed", "The rhythm series has no sequenceSet.")
+    """Reads all leads of the rhythm series of an annotated ECG."""
+    sets = choose_series(source, read_xml(source)).findall("component/sequenceSet")
+    source.expect(sets, "malformed", "The rhythm series has no sequenceSet.")
     times: set[tuple[str, float]] = set()
     lengths: set[int | None] = set()
     columns: list[tuple[str, Element]] = []
@@ -68,25 +61,13 @@ def read_hl7_aecg(source: Source) -> Recording:
         times.add((start, rate_hz))
         lengths.add(length)
         columns += [column for column in sequences if column[0].startswith(LEAD_CODES) and not is_null(column[1])]
-    codes = [name for name, _ in columns]
-    if not codes or (len(sets) > 1 and len(set(codes)) < len(codes)):
-        raise source.refusal(
-            "leads", f"Expected {LEAD_CODES[0]}* sequences, each lead once. Received {len(set(codes))} leads."
-        )
-    leads = carried_leads(source, codes)
+    leads = carried_leads(source, [name for name, _ in columns])
+    is_once = len(sets) == 1 or len({name for name, _ in columns}) == len(columns)
+    source.expect(is_once, "leads", f"Expected each lead once in {len(sets)} sequence sets.")
     rows = [read_lead(source, lead, element) for lead, (_, element) in zip(leads, columns, strict=True)]
-    if len(times) > 1 or len((lengths | {row.size for row in rows}) - {None}) > 1:
-        raise source.refusal(
-            "malformed",
-            f"Expected all leads at the same times. Received several lengths or starts in {len(sets)} sequence sets.",
-        )
-    recording = Recording(
-        path=source.path,
-        leads=leads,
-        sampling_rate_hz=rate_hz,
-        ecg_mv=np.stack(rows),
-        format="hl7_aecg",
-    )
+    is_one = len(times) == 1 and len((lengths | {row.size for row in rows}) - {None}) == 1
+    source.expect(is_one, "malformed", "Expected all leads at the same times. Received several lengths or starts.")
+    recording = Recording(source.path, leads, rate_hz, np.stack(rows), "hl7_aecg")
     check_no_calibration(source, recording)
     return recording
 
@@ -94,8 +75,7 @@ def read_hl7_aecg(source: Source) -> Recording:
 def choose_series(source: Source, root: Element) -> Element:
     """The rhythm series; of several, the one that `FILE#ID` names by its id or its place, counted from 0."""
     series = [element for element in root.findall("component/series") if code(element) in RHYTHM_CODES]
-    if not series:
-        raise source.refusal("malformed", f"The file has no series of code {' or '.join(RHYTHM_CODES)}.")
+    source.expect(series, "malformed", f"The file has no series of code {' or '.join(RHYTHM_CODES)}.")
     if source.record_id is None and len(series) == 1:
         return series[0]
     named = {str(place): element for place, element in enumerate(series)}
@@ -103,11 +83,9 @@ def choose_series(source: Source, root: Element) -> Element:
         found = element.find("id")
         if found is not None:
             named |= {name: element for name in (found.get("extension"), found.get("root")) if name and len(name) > 4}
-    if source.record_id not in named:
-        raise source.refusal(
-            "missing", f"The file has {len(series)} rhythm series. Name one as FILE#0 to FILE#{len(series) - 1}."
-        )
-    return named[source.record_id]
+    several = f"The file has {len(series)} rhythm series. Name one as FILE#0 to FILE#{len(series) - 1}."
+    source.expect(source.record_id in named, "missing", several)
+    return named[source.record_id or ""]
 
 
 def code(element: Element) -> str:
@@ -130,48 +108,36 @@ def read_time(source: Source, sequences: list[Element]) -> tuple[str, float, int
     """
     value = sequences[0].find("value") if len(sequences) == 1 else None
     if value is None or (value.find("increment") is None and value.find("digits") is None):
-        raise source.refusal(
-            "sampling_rate",
-            "Expected one time sequence with an increment or digits in each sequenceSet.",
-        )
-    listed = value.find("increment") is None
-    start, step = (value.find(name) for name in (("origin", "scale") if listed else ("head", "increment")))
-    per_second = None if step is None else UNITS_PER_SECOND.get(step.get("unit", "").strip())
-    number = None if step is None else decimal(step.get("value"))
-    if step is None or per_second is None or number is None or number <= 0:
-        raise source.refusal("sampling_rate", f"Expected a positive time step in {', '.join(UNITS_PER_SECOND)}.")
+        raise source.refusal("sampling_rate", "Expected one time sequence with an increment or digits in each set.")
+    is_listed = value.find("increment") is None
+    start, step = (value.find(name) for name in (("origin", "scale") if is_listed else ("head", "increment")))
+    spelled, unit = ("", "") if step is None else (step.get("value", "").strip(), step.get("unit", "").strip())
+    positive(source, spelled, "The time step", "sampling_rate")
+    source.expect(unit in UNITS_PER_SECOND, "sampling_rate", f"Expected a time step in {', '.join(UNITS_PER_SECOND)}.")
     written = "" if start is None else f"{start.get('value', '')} {start.get('unit', '')}"
     # As fractions, so that 0.002 s are 500 Hz to the last digit.
-    seconds, length = Fraction(step.get("value", "").strip()) / per_second, None
-    if listed:
+    seconds, length = Fraction(spelled) / UNITS_PER_SECOND[unit], None
+    if is_listed:
         digits = read_samples(source, value.findtext("digits"), None, "the times")
-        seconds, length = seconds * even_step(source, digits), digits.size
-        written += f" {digits[0]:g}"
-    return written, float(min(1 / seconds, Fraction(10**18))), length
+        written, seconds, length = f"{written} {digits[:1]}", seconds * even_step(source, digits), digits.size
+    return written, float(1 / seconds), length
 
 
 def even_step(source: Source, digits: np.ndarray) -> Fraction:
     """By how much each of the numbers `(samples,)` is larger than the one before it: all by the same."""
     step = (digits[-1] - digits[0]) / (digits.size - 1) if digits.size > 1 else 0.0
-    if step <= 0 or np.abs(digits - digits[0] - step * np.arange(digits.size)).max() > LARGEST_JITTER * step:
-        raise source.refusal("sampling_rate", "Expected listed times that are evenly spaced.")
+    is_even = step > 0 and np.abs(digits - digits[0] - step * np.arange(digits.size)).max() <= LARGEST_JITTER * step
+    source.expect(is_even, "sampling_rate", "Expected listed times that are evenly spaced.")
     return Fraction(f"{step:.12g}")
 
 
 def read_lead(source: Source, name: str, sequence: Element) -> np.ndarray:
     """One lead in millivolts, `(samples,)`."""
-    value = sequence.find("value")
-    if value is None:
-        raise source.refusal("malformed", f"Expected a value of {name}. Received none.")
-    origin_mv, scale_mv = millivolts(value.find("origin")), millivolts(value.find("scale"))
+    origin_mv, scale_mv = millivolts(sequence.find("value/origin")), millivolts(sequence.find("value/scale"))
     if origin_mv is None or scale_mv is None or scale_mv <= 0:
-        raise source.refusal(
-            "unit",
-            f"Expected an origin and a positive scale in V, mV, uV or nV for {name}.",
-        )
-    digits = read_samples(source, value.findtext("digits"), None, name)
-    with np.errstate(over="ignore"):  # an absurd scale gives infinity, which conforming refuses
-        return origin_mv + scale_mv * digits
+        raise source.refusal("unit", f"Expected an origin and a positive scale in V, mV, uV or nV for {name}.")
+    digits = read_samples(source, sequence.findtext("value/digits"), None, name)
+    return origin_mv + scale_mv * digits
 
 
 def millivolts(quantity: Element | None) -> float | None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_ecg_mae.recordings.formats.arrays import StoredArray, read_arrays, values_in
 from keras_ecg_mae.recordings.formats.hdf5 import SIGNATURE, read_hdf5
-from keras_ecg_mae.recordings.formats.known_names import says_something
-from keras_ecg_mae.recordings.formats.sidecar import Named
+from keras_ecg_mae.recordings.formats.numpy import row_of
+from keras_ecg_mae.recordings.formats.sidecar import Named, says_something
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source
 
@@ -53,15 +53,11 @@ def read_matlab(source: Source) -> Recording:
                 array = np.asarray(value)
                 if says_something(name):
                     named.append((owner, name, values_in(array)))
-                arrays.append(StoredArray(path, array.shape, array.dtype, partial(_row, array)))
+                arrays.append(StoredArray(path, array.shape, array.dtype, partial(row_of, array)))
 
     # Doubles that are stored as integers are doubles again; cells and structures are lists and dictionaries.
     visit("", scipy.io.loadmat(source.file, appendmat=False, mat_dtype=True, simplify_cells=True))
     return read_arrays(source, "matlab", arrays, named)
-
-
-def _row(array: np.ndarray, row: int | None) -> np.ndarray:
-    return array if row is None else array[row]
 
 
 def is_version_73(head: bytes) -> bool:
@@ -84,15 +80,8 @@ def is_version_4(head: bytes) -> bool:
         return False
     for order, machine in (("<", 0), (">", 1)):
         kind, rows, columns, is_complex, name_length = struct.unpack_from(f"{order}5i", head)
-        place, precision, matrix = divmod(kind, 1000)[0], kind // 10 % 10, kind % 10
-        if (
-            place == machine
-            and kind // 100 % 10 == 0
-            and precision <= 5
-            and matrix <= 2
-            and min(rows, columns) >= 0
-            and is_complex in (0, 1)
-            and VARIABLE_NAME.fullmatch(head, 20, 20 + max(0, name_length))
-        ):
+        is_kind = kind in {1000 * machine + 10 * precision + matrix for precision in range(6) for matrix in range(3)}
+        has_name = VARIABLE_NAME.fullmatch(head, 20, 20 + max(0, name_length))
+        if is_kind and min(rows, columns) >= 0 and is_complex in (0, 1) and has_name:
             return True
     return False

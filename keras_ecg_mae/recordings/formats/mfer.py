@@ -33,7 +33,6 @@ RHYTHMS = {0, 1, 2, 4, 20, 21}
 HERTZ, SECONDS = 0, 1  # units of an interval
 VOLTS = 0  # the unit of a sensitivity
 LONG_LENGTH = 0x80  # and the number of bytes that follow and hold the length; with none, padding ends what follows
-MOST_CHANNELS = 0x80  # that one byte counts
 
 
 class Value(NamedTuple):
@@ -95,14 +94,7 @@ def is_mfer(source: Source) -> bool:
 
 
 def read_mfer(source: Source) -> Recording:
-    """Reads the rhythm of an MFER file.
-
-    Returns:
-        the channels that are said to be a lead, in millivolts, float64; NaN where the file says that there is no data.
-
-    Raises:
-        RecordingError: a definition is missing, damaged, or of a kind that is not read.
-    """
+    """Reads the channels of a rhythm that are said to be a lead; NaN where the file says that there is no data."""
     frame = rhythm(source)
     stored = split_channels(source, frame)
     leads, rates_hz, rows = [], [], []
@@ -112,19 +104,10 @@ def read_mfer(source: Source) -> Recording:
             leads.append(lead)
             rates_hz.append(sampling_rate_hz(source, lead, channel))
             rows.append(millivolts(source, lead, channel, samples))
-    if not leads:
-        raise source.refusal(
-            "leads", f"Expected channels said to be a lead. Received none among {len(stored)} channels."
-        )
-    if len({(rate, row.size) for rate, row in zip(rates_hz, rows, strict=True)}) > 1:
-        raise source.refusal("unknown_format", "Expected one sampling rate for all leads. Received several.")
-    return Recording(
-        path=source.path,
-        leads=tuple(leads),
-        sampling_rate_hz=rates_hz[0],
-        ecg_mv=np.stack(rows),
-        format="mfer",
-    )
+    source.expect(leads, "leads", f"Expected channels said to be a lead. Received none among {len(stored)} channels.")
+    is_one = len({(rate, row.size) for rate, row in zip(rates_hz, rows, strict=True)}) == 1
+    source.expect(is_one, "unknown_format", "Expected one sampling rate for all leads. Received several.")
+    return Recording(source.path, tuple(leads), rates_hz[0], np.stack(rows), "mfer")
 
 
 def definitions(source: Source, content: bytes) -> Iterator[tuple[int | None, int, bytes]]:
@@ -149,18 +132,13 @@ def definitions(source: Source, content: bytes) -> Iterator[tuple[int | None, in
             length = 0
         elif length >= LONG_LENGTH:
             size = length - LONG_LENGTH
-            if not 0 < size <= 4:
-                raise source.refusal("unknown_format", "Expected each length in 1 to 5 bytes. Received another.")
             length = int.from_bytes(content[place : place + size], "big")
             place += size
         if tag == CHANNEL:
             channel_end, until_padding = place + length, open_ended
         elif tag != GROUP:  # the definitions in it are those that follow
-            if place + length > len(content):
-                raise source.refusal(
-                    "truncated",
-                    f"Expected {length} bytes of definition {tag:02X}h. Received {max(0, len(content) - place)}.",
-                )
+            received = f"Expected {length} bytes of definition {tag:02X}h. Received {len(content) - place}."
+            source.expect(place + length <= len(content), "truncated", received)
             yield channel, tag, content[place : place + length]
             place += length
 
@@ -177,10 +155,8 @@ def rhythm(source: Source) -> Frame:
             order = "little" if any(content) else "big"
         elif tag == CHANNELS:
             own, channels = {}, Value(content, order).number() or 1
-            if channels > MOST_CHANNELS:
-                raise source.refusal(
-                    "unknown_format", f"Expected at most {MOST_CHANNELS} channels. Received {channels}."
-                )
+            # Definitions of a channel have one byte for its number.
+            source.expect(channels < 256, "unknown_format", f"Expected at most 255 channels. Received {channels}.")
         elif tag == WAVEFORM:
             kinds.append(general[KIND].code() if KIND in general else 0)
             if kinds[-1] in RHYTHMS:
@@ -192,14 +168,9 @@ def rhythm(source: Source) -> Frame:
                 said[tag] = Value(content, order)
             else:
                 said.pop(tag, None)  # takes back what was said
-    if not kinds:
-        raise source.refusal("truncated", "Expected a definition of samples (1Eh). Received none.")
-    if len(found) != 1:
-        raise source.refusal(
-            "unknown_format",
-            f"Expected one frame of samples whose type of waveform is an ECG over time. "
-            f"Received {len(found)} among types {', '.join(map(str, sorted(set(kinds))))}.",
-        )
+    source.expect(kinds, "truncated", "Expected a definition of samples (1Eh). Received none.")
+    received = f"Received {len(found)} among types {', '.join(map(str, sorted(set(kinds))))}."
+    source.expect(len(found) == 1, "unknown_format", f"Expected one frame of samples of an ECG over time. {received}")
     return found[0]
 
 
@@ -212,12 +183,10 @@ def split_channels(source: Source, frame: Frame) -> list[np.ndarray]:
     if SEQUENCES in frame.channels[0]:
         expected = sequence_bytes * frame.channels[0][SEQUENCES].number()
     else:
-        expected = sequence_bytes * -(-stored_bytes // max(1, sequence_bytes))
-    if expected == 0 or stored_bytes != expected:
-        raise source.refusal(
-            "truncated" if stored_bytes < expected else "malformed",
-            f"Expected {expected} bytes of samples, as blocks, channels and sequences say. Received {stored_bytes}.",
-        )
+        expected = sequence_bytes * -(-stored_bytes // sequence_bytes)
+    received = f"Expected {expected} bytes of samples, as blocks, channels and sequences say. Received {stored_bytes}."
+    source.expect(stored_bytes >= expected, "truncated", received)
+    source.expect(stored_bytes == expected, "malformed", received)
     names = [str(number) for number in range(len(types))]
     layout = np.dtype([(name, kind, (block,)) for name, kind, block in zip(names, types, blocks, strict=True)])
     stored = np.frombuffer(frame.samples.content, layout)
@@ -226,43 +195,29 @@ def split_channels(source: Source, frame: Frame) -> list[np.ndarray]:
 
 def data_type(source: Source, channel: Definitions, order: str) -> np.dtype[Any]:
     """How each sample of a channel is stored."""
-    if any(channel.get(COMPRESSION, ZERO).content):
-        raise source.refusal("unknown_format", "Expected samples that are not compressed (0Eh). Received others.")
+    is_plain = not any(channel.get(COMPRESSION, ZERO).content)
+    source.expect(is_plain, "unknown_format", "Expected samples that are not compressed (0Eh). Received others.")
     code = channel.get(DATA_TYPE, ZERO).number()
-    if code not in DATA_TYPES:
-        raise source.refusal(
-            "unknown_format",
-            f"Expected a type of data (0Ah) among {', '.join(map(str, DATA_TYPES))}. Received {code}.",
-        )
+    received = f"Expected a type of data (0Ah) among {', '.join(map(str, DATA_TYPES))}. Received {code}."
+    source.expect(code in DATA_TYPES, "unknown_format", received)
     return np.dtype(DATA_TYPES[code]).newbyteorder("<" if order == "little" else ">")
 
 
 def sampling_rate_hz(source: Source, lead: str, channel: Definitions) -> float:
     """Samples a second of a lead."""
-    if INTERVAL not in channel:
-        raise source.refusal("sampling_rate", f"Expected the interval (0Bh) of lead {lead}. Received none.")
-    unit, count = channel[INTERVAL].scaled()
-    if unit not in (HERTZ, SECONDS) or count <= 0:
-        raise source.refusal(
-            "sampling_rate", f"Expected the interval (0Bh) of lead {lead} in Hz or s, and positive. Received another."
-        )
+    unit, count = channel[INTERVAL].scaled() if INTERVAL in channel else (None, Fraction(0))
+    is_known = unit in (HERTZ, SECONDS) and count > 0
+    source.expect(is_known, "sampling_rate", f"Expected a positive interval (0Bh) of lead {lead} in Hz or s.")
     return float(count if unit == HERTZ else 1 / count)
 
 
 def millivolts(source: Source, lead: str, channel: Definitions, stored: np.ndarray) -> np.ndarray:
     """A lead's samples in millivolts, `(samples,)` float64."""
-    if SENSITIVITY not in channel:
-        raise source.refusal("unit", f"Expected the sensitivity (0Ch) of lead {lead}. Received none.")
-    unit, volts = channel[SENSITIVITY].scaled()
-    if unit != VOLTS or volts <= 0:
-        raise source.refusal(
-            "unit", f"Expected the sensitivity (0Ch) of lead {lead} in volts, and positive. Received another."
-        )
-    if any(channel.get(OFFSET, ZERO).content):
-        raise source.refusal(
-            "unit",
-            f"Expected lead {lead} without an offset (0Dh). Received one: whether to add or subtract it is unknown.",
-        )
+    unit, volts = channel[SENSITIVITY].scaled() if SENSITIVITY in channel else (None, Fraction(0))
+    is_known = unit == VOLTS and volts > 0
+    source.expect(is_known, "unit", f"Expected a positive sensitivity (0Ch) of lead {lead} in volts.")
+    offset = f"Expected no offset (0Dh) of lead {lead}. Received one: whether to add or subtract it is unknown."
+    source.expect(not any(channel.get(OFFSET, ZERO).content), "unit", offset)
     ecg_mv = stored * float(volts * 1000)
     no_data = channel.get(NO_DATA, ZERO)
     if any(no_data.content):  # 0 is the default, and a voltage

@@ -70,29 +70,17 @@ def is_scp(source: Source) -> bool:
 
 
 def read_scp(source: Source) -> Recording:
-    """Reads the rhythm of an SCP-ECG record.
-
-    Returns:
-        all leads in millivolts, float64. Leads that have no code of `LEAD_CODES` are called `signal NUMBER`.
-
-    Raises:
-        RecordingError: a section is missing, damaged, or of a kind that is not read.
-    """
+    """Reads the rhythm of an SCP-ECG record: all leads, of which those without a code are called `signal NUMBER`."""
     sections = Sections(source)
-    tables = huffman_tables(source, sections.body(2)) if 2 in sections.places else None
+    tables = huffman_tables(sections.body(2)) if 2 in sections.places else None
     leads, samples = read_leads(source, sections.body(3))
     rhythm = sections.body(6)
     nanovolts, interval_us, differences, bimodal = struct.unpack_from("<HHBB", rhythm)
-    if nanovolts == 0:
-        raise source.refusal("unit", "Expected section 6 to say how many nanovolts a unit is. Received 0.")
-    if interval_us == 0:
-        raise source.refusal("sampling_rate", "Expected section 6 to say the time between samples. Received 0.")
-    if differences > 2 or bimodal:
-        raise source.refusal(
-            "unknown_format",
-            "Expected samples of section 6 as they are, or as first or second differences, at one rate. "
-            f"Received {'bimodal compression' if bimodal else f'encoding {differences}'}.",
-        )
+    source.expect(nanovolts, "unit", "Expected section 6 to say how many nanovolts a unit is. Received 0.")
+    source.expect(interval_us, "sampling_rate", "Expected section 6 to say the time between samples. Received 0.")
+    received = "bimodal compression" if bimodal else f"encoding {differences}"
+    is_known = differences <= 2 and not bimodal
+    source.expect(is_known, "unknown_format", f"Expected samples, or differences, at one rate. Received {received}.")
     rows = []
     lengths = struct.unpack_from(f"<{len(leads)}H", rhythm, 6)
     start = 6 + 2 * len(leads)
@@ -100,18 +88,11 @@ def read_scp(source: Source) -> Recording:
         stored = rhythm[start : start + length]
         start += length
         values = np.frombuffer(stored, "<i2", len(stored) // 2) if tables is None else decode(stored, samples, tables)
-        if len(values) < samples:
-            raise source.refusal(
-                "malformed", f"Expected {samples} samples of lead {lead} in section 6. Received {len(values)}."
-            )
+        received = f"Expected {samples} samples of lead {lead} in section 6. Received {len(values)}."
+        source.expect(len(values) >= samples, "malformed", received)
         rows.append(sums(values[:samples], differences))
-    return Recording(
-        path=source.path,
-        leads=leads,
-        sampling_rate_hz=MICROSECONDS_PER_SECOND / interval_us,
-        ecg_mv=np.stack(rows) * float(nanovolts) / NANOVOLTS_PER_MILLIVOLT,
-        format="scp",
-    )
+    ecg_mv = np.stack(rows) * float(nanovolts) / NANOVOLTS_PER_MILLIVOLT
+    return Recording(source.path, leads, MICROSECONDS_PER_SECOND / interval_us, ecg_mv, "scp")
 
 
 class Sections:
@@ -131,41 +112,30 @@ class Sections:
 
     def body(self, number: int) -> bytes:
         """What follows a section's header. Raises `RecordingError` where it is not there, or not what was written."""
-        if number not in self.places:
-            raise self.source.refusal("malformed", f"Expected section {number}. Received none.")
+        self.source.expect(number in self.places, "malformed", f"Expected section {number}. Received none.")
         place, length = self.places[number]
         section = self.source.content[place : place + length]
-        if len(section) < length:
-            raise self.source.refusal(
-                "truncated", f"Expected {length} bytes of section {number}. Received {len(section)}."
-            )
-        stored, found = int.from_bytes(section[:2], "little"), binascii.crc_hqx(section[2:], 0xFFFF)
-        if stored != found:
-            raise self.source.refusal(
-                "malformed",
-                f"Expected section {number} to have its checksum, {stored}. Received bytes of {found}: damaged.",
-            )
+        received = f"Expected {length} bytes of section {number}. Received {len(section)}."
+        self.source.expect(len(section) == length, "truncated", received)
+        is_right = int.from_bytes(section[:2], "little") == binascii.crc_hqx(section[2:], 0xFFFF)
+        self.source.expect(is_right, "malformed", f"Expected section {number} to have its checksum: it is damaged.")
         return section[SECTION_HEADER_BYTES:]
 
 
 def read_leads(source: Source, section: bytes) -> tuple[tuple[str, ...], int]:
     """The leads that section 3 lists, in the order of section 6, and how many samples each has."""
     count, flags = section[:2]
-    if flags & REFERENCE_BEAT_SUBTRACTED:
-        raise source.refusal(
-            "unknown_format", "Expected a whole rhythm. Received one from which a reference beat was subtracted."
-        )
+    is_whole = not flags & REFERENCE_BEAT_SUBTRACTED
+    source.expect(is_whole, "unknown_format", "Expected a rhythm from which no reference beat was subtracted.")
     listed = [LEAD.unpack_from(section, 2 + number * LEAD.size) for number in range(count)]
-    if len({(first, last) for first, last, _ in listed}) > 1:
-        raise source.refusal(
-            "unknown_format", "Expected all leads of section 3 to have been recorded together. Received others."
-        )
+    is_together = len({(first, last) for first, last, _ in listed}) == 1
+    source.expect(is_together, "unknown_format", "Expected all leads of section 3 to have been recorded together.")
     first, last, _ = listed[0]
     leads = tuple(LEAD_CODES.get(code, f"signal {number}") for number, (*_, code) in enumerate(listed, start=1))
     return leads, max(0, last + 1 - max(first, 1))  # some writers call the sample before the first one the first
 
 
-def huffman_tables(source: Source, section: bytes) -> list[HuffmanTable]:
+def huffman_tables(section: bytes) -> list[HuffmanTable]:
     """The tables that section 2 says or has."""
     count = int.from_bytes(section[:2], "little")
     if count == DEFAULT_TABLE_COUNT:
@@ -176,10 +146,6 @@ def huffman_tables(source: Source, section: bytes) -> list[HuffmanTable]:
         end = start + 2 + CODE.size * int.from_bytes(section[start : start + 2], "little")
         codes = list(CODE.iter_unpack(section[start + 2 : end]))
         start = end
-        if not all(0 < prefix_bits <= bits for prefix_bits, bits, *_ in codes):
-            raise source.refusal(
-                "malformed", "Expected a prefix in each Huffman code of section 2. Received none in one."
-            )
         # The first bit of a stored prefix is the lowest.
         alternatives = [
             f"{prefix:032b}"[::-1][:prefix_bits] + f"(.{{{bits - prefix_bits}}})"

@@ -14,23 +14,22 @@ SECONDS_PER = {
 }
 # 0:00:00.002, 2024-05-01T12:00:00.002Z, PhysioNet's [10:00:00.000 01/10/1990], and 00:00.002 of the minute, which
 # without a fraction may be hours.
-_DATE = r"(?:[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|[0-9]{{1,2}}[/.][0-9]{{1,2}}[/.][0-9]{{4}})"
-_CLOCK = (
-    rf"\[?(?<![0-9.:])(?:{_DATE}[T ])?"
-    r"(?:(?P<hours>[0-9]{{1,2}}):)?(?P<minutes>[0-9]{{1,2}}):(?P<seconds>[0-9]{{2}})(?(hours)|(?=[{0}]))"
-    rf"(?:[{{0}}](?P<fraction>[0-9]{{{{1,9}}}}))?(?:Z|[+-][0-9]{{{{2}}}}:?[0-9]{{{{2}}}})?(?![0-9:.])(?: {_DATE})?\]?"
+_DATE = r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{4})"
+CLOCK = re.compile(
+    rf"\[?(?:{_DATE}[T ])?(?:(?P<hours>[0-9]{{1,2}}):)?(?P<minutes>[0-9]{{1,2}}):(?P<seconds>[0-9]{{2}})"
+    rf"(?(hours)|(?=[.,]))(?:[.,](?P<fraction>[0-9]{{1,9}}))?(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?(?: {_DATE})?\]?"
 )
-CLOCK_BETWEEN_COMMAS, CLOCK = re.compile(_CLOCK.format(".")), re.compile(_CLOCK.format(".,"))
+# What divides a clock from its date must not divide cells.
+DATE_BESIDE_CLOCK = re.compile(rf"{_DATE}[T ](?=[0-9]+:)|(?<=[0-9]) {_DATE}\]?")
 
 
-def with_seconds(text: str, delimiter: str) -> str:
-    """A text with seconds for times of a clock."""
-    return (CLOCK_BETWEEN_COMMAS if delimiter == "," else CLOCK).sub(_seconds, text) if ":" in text else text
-
-
-def _seconds(clock: re.Match[str]) -> str:
+def seconds_of_clock(text: str) -> float | None:
+    """The seconds since midnight, or since the hour, of a clock's time; None of another text."""
+    clock = CLOCK.fullmatch(text)
+    if clock is None:
+        return None
     seconds = (int(clock["hours"] or 0) * 60 + int(clock["minutes"])) * 60 + int(clock["seconds"])
-    return f"{seconds}.{clock['fraction'] or 0}"
+    return float(f"{seconds}.{clock['fraction'] or 0}")
 
 
 def rate_of_times(times_s: np.ndarray) -> float | None:

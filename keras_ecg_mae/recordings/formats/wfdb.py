@@ -11,32 +11,28 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
 from keras_ecg_mae.recordings.formats.sidecar import what_is_unsaid
-from keras_ecg_mae.recordings.leads_and_units import MILLIVOLTS_PER, QUOTABLE_UNIT, carried_name, voltage_unit
+from keras_ecg_mae.recordings.leads_and_units import carried_name
 from keras_ecg_mae.recordings.recording import Recording
 from keras_ecg_mae.recordings.source import Source, is_file
 
-# The header's grammar. Whole numbers stop at 18 digits, which int64 holds. No part between two `\s+` may match nothing:
-# a line of a million spaces would then take minutes.
 RECORD_LINE = re.compile(
-    r"""(?P<name>\S+?) (/(?P<segments>[0-9]{1,18}))?
-    \s+ (?P<signals>[0-9]{1,18})
+    r"""(?P<name>\S+?) (/(?P<segments>[0-9]+))?
+    \s+ (?P<signals>[0-9]+)
     (\s+ (?P<rate>[0-9.eE+-]+) (/\S*)?
-        (\s+ (?P<samples>[0-9]{1,18}) (\s .*)?)?   # what follows is the time and date of recording: not read
+        (\s+ (?P<samples>[0-9]+) (\s .*)?)?   # what follows is the time and date of recording: not read
     )?""",
     re.VERBOSE,
 )
 SIGNAL_LINE = re.compile(
     r"""(?P<file>\S+)
-    \s+ (?P<format>[0-9]{1,4}) (x(?P<samples_per_frame>[0-9]{1,18}))?
-        (:(?P<skew>[0-9]{1,18}))? (\+(?P<offset>[0-9]{1,18}))?
-    \s+ (?P<gain>[0-9.eE+-]+) (\((?P<baseline>-?[0-9]{1,18})\))? (/(?P<unit>\S+))?
-    (\s+ [0-9]{1,18} (\s+ (?P<zero>-?[0-9]{1,18}) (\s+ (?P<first>-?[0-9]{1,18})
-        (\s+ (?P<checksum>-?[0-9]{1,18}) (\s+ -?[0-9]{1,18})?)?)?)?)?
+    \s+ (?P<format>[0-9]+) (x(?P<samples_per_frame>[0-9]+))? (:(?P<skew>[0-9]+))? (\+(?P<offset>[0-9]+))?
+    \s+ (?P<gain>[0-9.eE+-]+) (\((?P<baseline>-?[0-9]+)\))? (/(?P<unit>\S+))?
+    (\s+ [0-9]+ (\s+ (?P<zero>-?[0-9]+) (\s+ (?P<first>-?[0-9]+)
+        (\s+ (?P<checksum>-?[0-9]+) (\s+ -?[0-9]+)?)?)?)?)?
     (\s+ (?P<lead>\S .*))?""",
     re.VERBOSE,
 )
@@ -81,18 +77,15 @@ def read_wfdb(source: Source) -> Recording:
     """Reads a single-segment WFDB record: all leads; NaN where the format's value of a missing sample is stored."""
     header = header_file(source.path) or ""
     rate_hz, frames, signals = parse_header(source, header)
-    rows: list[np.ndarray] = []
-    for name, group in groupby(signals, key=lambda signal: signal.file):
-        rows += decode_file(source, os.path.join(os.path.dirname(header), name), header, frames, tuple(group))
-    if len({row.size for row in rows}) > 1:
-        raise source.refusal("malformed", "Expected all leads to have one length. Received several.")
-    leads = name_leads(source, header, signals)
+    by_file: dict[str, list[WfdbSignal]] = {}
+    for signal in signals:
+        by_file.setdefault(signal.file, []).append(signal)
+    signals = [signal for each in by_file.values() for signal in each]
+    rows = [row for each in by_file.values() for row in decode_file(source, header, frames, each)]
+    leads = name_leads(source, signals)
     if frames is not None:
         check_sums(source, leads, rows, signals)
-    ecg_mv = np.empty((len(rows), rows[0].size))
-    with np.errstate(over="ignore"):  # a gain of 1e-300 gives infinity, which conforming refuses
-        for row_mv, row, signal in zip(ecg_mv, rows, signals, strict=True):
-            to_millivolts(row_mv, row, signal)
+    ecg_mv = np.stack([to_millivolts(row, signal) for row, signal in zip(rows, signals, strict=True)])
     return Recording(source.path, leads, rate_hz * signals[0].samples_per_frame, ecg_mv, "wfdb")
 
 
@@ -105,7 +98,7 @@ def header_file(path: str) -> str | None:
     return next((name for name in candidates if is_file(name)), None)
 
 
-def parse_header(source: Source, header: str) -> tuple[float, int | None, tuple[WfdbSignal, ...]]:
+def parse_header(source: Source, header: str) -> tuple[float, int | None, list[WfdbSignal]]:
     """Rate, frames (None: as many as the file has) and signals. The record's name in the header is not used."""
     content = Source(header).content
     try:
@@ -116,26 +109,18 @@ def parse_header(source: Source, header: str) -> tuple[float, int | None, tuple[
     match = RECORD_LINE.fullmatch(lines[0]) if lines else None
     if match is None:
         raise source.refusal("malformed", "The header must begin with: name, signals, rate, samples.")
-    if match["segments"]:
-        raise source.refusal(
-            "unknown_format", f"Expected a record of one segment. Received {match['segments']} segments."
-        )
-    if int(match["signals"]) == 0 or int(match["signals"]) != len(lines) - 1:
-        raise source.refusal(
-            "malformed", f"The header promises {int(match['signals'])} signals and has {len(lines) - 1} signal lines."
-        )
+    source.expect(not match["segments"], "unknown_format", "Expected a record of one segment. Received several.")
+    promised, received = int(match["signals"]), len(lines) - 1
+    has_all = f"The header promises {promised} signals and has {received} signal lines."
+    source.expect(0 < promised == received, "malformed", has_all)
     # header(5) lets a reader assume 250 Hz where none is stated; here somebody has to say it.
     if match["rate"] is None:
-        rate_hz = what_is_unsaid(source, header, "the sampling rate", "sampling_rate_hz")[0]
+        rate_hz = what_is_unsaid(source, "the sampling rate", "sampling_rate_hz")[0]
     else:
-        rate_hz = number(match["rate"])
-    if rate_hz is None or not 0 < rate_hz < math.inf:
-        raise source.refusal("sampling_rate", "The header must state a positive sampling rate in Hz.")
-    signals = tuple(parse_signal(source, index, line) for index, line in enumerate(lines[1:], start=1))
-    if len({signal.samples_per_frame for signal in signals}) > 1:
-        raise source.refusal("unknown_format", "Expected one sampling rate for all leads. Received several.")
-    if len([file for file, _ in groupby(signals, key=lambda signal: signal.file)]) > len({s.file for s in signals}):
-        raise source.refusal("malformed", "The signals of one file must stand together in the header.")
+        rate_hz = float(match["rate"])
+    signals = [parse_signal(source, index, line) for index, line in enumerate(lines[1:], start=1)]
+    one_rate = len({signal.samples_per_frame for signal in signals}) == 1
+    source.expect(one_rate, "unknown_format", "Expected one sampling rate for all leads. Received several.")
     return rate_hz, int(match["samples"] or 0) or None, signals
 
 
@@ -144,23 +129,16 @@ def parse_signal(source: Source, index: int, line: str) -> WfdbSignal:
     match = SIGNAL_LINE.fullmatch(line)
     if match is None:
         raise source.refusal("malformed", f"Signal line {index} must have: file, format, gain/unit, numbers, lead.")
-    if match["file"] in ("..", ".") or any(character in match["file"] for character in "/\\:\0"):
-        raise source.refusal("outside_root", f"The samples of signal {index} must lie in a file beside the header.")
-    if match["format"] not in FORMATS:
-        raise source.refusal(
-            "unknown_format",
-            f"Expected signal {index} in one of WFDB's uncompressed formats {', '.join(FORMATS)}. "
-            f"Received {match['format']}.",
-        )
-    gain = number(match["gain"])
-    if gain is None or gain == 0 or not math.isfinite(gain):
-        # header(5) lets a reader assume 200 units a millivolt here, and calls such a signal uncalibrated.
-        raise source.refusal("unit", f"Signal {index} is uncalibrated: it must have a gain.")
-    spelled = match["unit"] or "mV"  # header(5): a gain without a unit is one for millivolts
-    unit = voltage_unit(spelled.lower())
-    if unit is None:
-        received = f"; it is in {spelled}" if QUOTABLE_UNIT.fullmatch(spelled) else ""
-        raise source.refusal("unit", f"Signal {index} must be in mV, uV or V{received}.")
+    is_beside = match["file"] not in ("..", ".") and not set(match["file"]) & set("/\\:")
+    source.expect(is_beside, "outside_root", f"The samples of signal {index} must lie in a file beside the header.")
+    received = f"Expected signal {index} in a format of {', '.join(FORMATS)}. Received {match['format']}."
+    source.expect(match["format"] in FORMATS, "unknown_format", received)
+    gain = float(match["gain"])
+    # header(5) lets a reader assume 200 units a millivolt here, and calls such a signal uncalibrated.
+    is_calibrated = gain != 0 and math.isfinite(gain)
+    source.expect(is_calibrated, "unit", f"Signal {index} is uncalibrated: it must have a gain.")
+    # header(5): a gain without a unit is one for millivolts
+    unit_mv = source.millivolts_per((match["unit"] or "mV").lower(), f"Signal {index}")
     return WfdbSignal(
         file=match["file"],
         format=match["format"],
@@ -171,56 +149,38 @@ def parse_signal(source: Source, index: int, line: str) -> WfdbSignal:
         baseline=int(match["baseline"] or match["zero"] or 0),
         first=int(match["first"] or 0),
         checksum=int(match["checksum"] or 0),
-        millivolts_per_unit=MILLIVOLTS_PER[unit],
+        millivolts_per_unit=unit_mv,
         lead=carried_name(index, match["lead"]) if match["lead"] else "",
     )
 
 
-def number(text: str | None) -> float | None:
-    """The number that `text` spells, None where it spells none."""
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def name_leads(source: Source, header: str, signals: tuple[WfdbSignal, ...]) -> tuple[str, ...]:
+def name_leads(source: Source, signals: list[WfdbSignal]) -> tuple[str, ...]:
     """The leads' names: the header's, or a sidecar's or the settings' where the header leaves some unsaid."""
     unnamed = [index for index, signal in enumerate(signals, start=1) if not signal.lead]
     if not unnamed:
         return tuple(signal.lead for signal in signals)
-    leads = what_is_unsaid(source, header, f"the lead of signal {unnamed[0]}", "leads")
-    if len(leads) != len(signals):
-        raise source.refusal("leads", f"Expected the names of {len(signals)} leads. Received {len(leads)}.")
+    leads = what_is_unsaid(source, f"the lead of signal {unnamed[0]}", "leads")
+    source.expect(len(leads) == len(signals), "leads", f"Expected {len(signals)} leads. Received {len(leads)}.")
     return tuple(carried_name(index, lead) for index, lead in enumerate(leads, start=1))
 
 
-def decode_file(
-    source: Source, file: str, header: str, frames: int | None, signals: tuple[WfdbSignal, ...]
-) -> list[np.ndarray]:
+def decode_file(source: Source, header: str, frames: int | None, signals: list[WfdbSignal]) -> list[np.ndarray]:
     """The digital samples of all signals of one file, one array of `frames * samples_per_frame` a signal."""
+    file, stem = os.path.join(os.path.dirname(header), signals[0].file), os.path.splitext(header)[0]
     # Any other name than the record's own stands in the header alone, where an outsider may have put it.
-    stem = os.path.splitext(header)[0]
     if os.path.islink(file) and file not in (stem + ".dat", stem + ".mat"):
         places = os.path.realpath(os.path.dirname(header)), os.path.dirname(os.path.realpath(header))
-        if os.path.dirname(os.path.realpath(file)) not in places:
-            raise source.refusal("outside_root", "The samples' file is a link out of the header's folder.")
-    if len({(signal.format, signal.offset) for signal in signals}) > 1:
-        raise source.refusal("malformed", "Expected one format and offset in each sample file. Received several.")
-    if not is_file(file):
-        raise source.refusal("missing", "The sample file that the header names is not beside it.")
+        is_inside = os.path.dirname(os.path.realpath(file)) in places
+        source.expect(is_inside, "outside_root", "The samples' file is a link out of the header's folder.")
+    source.expect(is_file(file), "missing", "The sample file that the header names is not beside it.")
     dtype, sample_bytes, _ = FORMATS[signals[0].format]
     per_frame = sum(signal.samples_per_frame for signal in signals)
     stored_bytes = os.path.getsize(file) - signals[0].offset
     available = max(0, int(stored_bytes / (per_frame * sample_bytes)))
     promised = available if frames is None else frames
     needed = math.ceil(promised * per_frame * sample_bytes)
-    if promised == 0 or needed > stored_bytes:
-        raise source.refusal(
-            "truncated", f"Expected {max(promised, 1)} samples a signal. Received {available} in the file."
-        )
-    if any(signal.skew >= promised for signal in signals):
-        raise source.refusal("malformed", "Expected a skew shorter than the recording. Received a longer one.")
+    received = f"Expected {max(promised, 1)} samples a signal. Received {available} in the file."
+    source.expect(0 < needed <= stored_bytes, "truncated", received)
     stored = np.fromfile(file, dtype, count=needed // np.dtype(dtype).itemsize, offset=signals[0].offset)
     values = unpack(stored, signals[0].format, promised * per_frame).reshape(promised, per_frame)
     rows, begin = [], 0
@@ -258,7 +218,7 @@ def unpack(stored: np.ndarray, sample_format: str, count: int) -> np.ndarray:
     return np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
 
 
-def check_sums(source: Source, leads: tuple[str, ...], rows: list[np.ndarray], signals: tuple[WfdbSignal, ...]) -> None:
+def check_sums(source: Source, leads: tuple[str, ...], rows: list[np.ndarray], signals: list[WfdbSignal]) -> None:
     """Refuses a lead whose samples are not those that its checksum was made of.
 
     header(5): the sum of all samples, of which 16 bits are kept; it holds where all of a known length was read, and may
@@ -266,24 +226,20 @@ def check_sums(source: Source, leads: tuple[str, ...], rows: list[np.ndarray], s
     """
     for index, (lead, row, signal) in enumerate(zip(leads, rows, signals, strict=True), start=1):
         # Running over at 32 bits, which is fast, changes nothing at 16.
-        if signal.checksum and not signal.skew and (int(row.sum(dtype=np.int32)) - signal.checksum) % (1 << 16):
-            read, promised = (value % (1 << 16) for value in (int(row.sum(dtype=np.int32)), signal.checksum))
-            raise source.refusal(
-                "malformed",
-                f"Signal {index} ({lead}) has the checksum {promised} in the header, and samples of {read}: another "
-                "file's, or damaged.",
-            )
+        read, promised = int(row.sum(dtype=np.int32)) % (1 << 16), signal.checksum % (1 << 16)
+        received = f"Signal {index} ({lead}) has checksum {promised} in the header, and samples of {read}"
+        is_right = not signal.checksum or signal.skew or read == promised
+        source.expect(is_right, "malformed", f"{received}: another file's, or damaged.")
 
 
-def to_millivolts(row_mv: np.ndarray, digital: np.ndarray, signal: WfdbSignal) -> None:
-    """Fills `row_mv` `(samples,)` float64 from digital samples; NaN where one is missing, or past a skew's end."""
-    row_mv[:] = digital
+def to_millivolts(digital: np.ndarray, signal: WfdbSignal) -> np.ndarray:
+    """A signal's samples in millivolts, `(samples,)`; NaN where one is missing, or past a skew's end."""
+    row_mv = digital.astype(np.float64)
     row_mv -= signal.baseline
     row_mv /= signal.gain
     row_mv *= signal.millivolts_per_unit
     missing = FORMATS[signal.format][2]
     if missing is not None:
         row_mv[digital == missing] = np.nan
-    if signal.skew:
-        skew = signal.skew * signal.samples_per_frame
-        row_mv[:] = np.concatenate([row_mv[skew:], np.full(skew, np.nan)])
+    skew = signal.skew * signal.samples_per_frame
+    return np.pad(row_mv[skew:], (0, skew), constant_values=np.nan) if skew else row_mv

@@ -129,15 +129,23 @@ def decimal(text: str | None) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def positive(source: "Source", text: str | None, name: str, code: str) -> float:
+    """The positive number that `text` spells. Raises `RecordingError` of this code, naming `name`, elsewhere."""
+    number = decimal(text)
+    if number is None or number <= 0:
+        raise source.refusal(code, f"{name} must be a positive number.")
+    return number
+
+
 def carried_leads(source: "Source", labels: Sequence[str]) -> tuple[str, ...]:
     """The labels as messages and a `Recording` may carry them: a label that is no lead's may be anyone's name.
 
     Raises:
         RecordingError: `leads`, where a label is missing, or no code at all.
     """
+    source.expect(labels, "leads", "Expected leads. Received none.")
     for row, label in enumerate(labels, start=1):
-        if LEAD_LABEL.fullmatch(label) is None:
-            raise source.refusal("leads", f"Signal {row} must have a lead's name.")
+        source.expect(LEAD_LABEL.fullmatch(label), "leads", f"Signal {row} must have a lead's name.")
     return tuple(carried_name(row, label) for row, label in enumerate(labels, start=1))
 
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -113,10 +112,7 @@ def test_it_comes_through_the_boundary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "code"),
     [
-        *(
-            ("sampling_rate_hz", value, "sampling_rate")
-            for value in ("500", True, 0, -500, float("nan"), 10**400, None)
-        ),
+        *(("sampling_rate_hz", value, "sampling_rate") for value in ("500", True, 0, float("nan"), None)),
         *(("unit", value, "unit") for value in ("mmHg", 1, ["mV", 1], ["mV", "uV"])),
         *(("leads", value, "leads") for value in ("I,II", ["I", 2], ["I"] * 257)),
         *(("gain_per_mv", value, "unit") for value in (0, "1000", [1, 0])),
@@ -127,9 +123,7 @@ def test_a_sidecar_is_read_strictly(tmp_path: Path, key: str, value: object, cod
     assert refusal(npy(tmp_path, sidecar=SIDECAR | {key: value}), SAID).code == code
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{", "null", "[" * 100_000, '{"unit": "mV"} {}', f'{{"x": "{"x" * (1 << 20)}"}}']
-)
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000, '{"unit": "mV"} {}'])
 def test_a_sidecar_is_one_json_object(tmp_path: Path, content: str) -> None:
     assert refusal(npy(tmp_path, sidecar=content), SAID).code == "malformed"
 
@@ -292,15 +286,6 @@ def test_an_array_a_lead_for_many_records(tmp_path: Path) -> None:
     path = npz(tmp_path, **a_member_a_lead(ecg=many), exam_id=[7, 8, 9])
     np.testing.assert_array_equal(read_mv(f"{path}#8"), 2 * ECG_MV)
     assert refusal(path, SAID).code == "missing"
-
-
-def test_another_signal_s_unit_costs_no_ecg(tmp_path: Path) -> None:
-    path = tmp_path / "ecg.h5"
-    with h5py.File(path, "w") as file:
-        file["ecg/signal"] = ECG_MV
-        file["pressure/signal"] = np.ones((2, 50))
-        file["pressure"].attrs["unit"] = "mmHg"
-    np.testing.assert_array_equal(read_mv(path), ECG_MV)
 
 
 def test_arrays_of_leads_that_are_not_one_recording(tmp_path: Path) -> None:

@@ -1,17 +1,12 @@
-import contextlib
 import json
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import Recording, open_recording
 from keras_ecg_mae.recordings.conform import lead_rows
 from keras_ecg_mae.recordings.formats.csv import is_csv
@@ -80,17 +75,11 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str, line_end: str) -
 @pytest.mark.parametrize(
     ("spelling", "millivolts"),
     [
-        ("{} (mV)", 1),
         ("{} [uV]", 1e-3),
-        ("{}(V)", 1e3),
         ("{}_mV", 1),
         ("{}/uV", 1e-3),
-        ("{} mV", 1),
-        ("Lead {} [ millivolts ]", 1),
-        ("{} / UV", 1e-3),
         ("{} in mV", 1),
         ('"{} (mV)"', 1),
-        ("'{} (mV)'", 1),
         ("ECG {} (mv)", 1),
     ],
 )
@@ -120,12 +109,6 @@ def test_a_row_of_units_as_rdsamp_writes_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
-def test_a_row_of_other_units(tmp_path: Path) -> None:
-    lines = text_of(times=None).splitlines()
-    error = refusal(csv_file(tmp_path, "\n".join([lines[0], ",".join(["mm"] * 12), *lines[1:]])), SAID)
-    assert (error.code, "mm" in error.detail) == ("unit", True)
-
-
 def test_decimal_commas_in_quotes(tmp_path: Path) -> None:
     rows = [",".join(f'"{value:.3f}"'.replace(".", ",") for value in row) for row in ECG_MV.T]
     path = csv_file(tmp_path, "\n".join([",".join(f'"{lead} (mV)"' for lead in spec.LEADS), *rows]))
@@ -143,11 +126,6 @@ def test_commas_that_may_divide_thousands(tmp_path: Path, row: str) -> None:
     assert open_recording(path, Signal(sampling_rate_hz=500)).ecg_mv[1, -1] == -2.34e-3
 
 
-def test_the_minus_of_typographers(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, text_of(delimiter=";", decimal=",").replace("-", "\N{MINUS SIGN}"))
-    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
-
-
 @pytest.mark.parametrize(
     ("spelling", "unit"),
     [
@@ -155,10 +133,8 @@ def test_the_minus_of_typographers(tmp_path: Path) -> None:
         ("0:{:06.3f}", "hh:mm:ss.mmm"),
         ("23:59:{:06.3f}", "(s)"),
         ("2024-05-01 12:00:{:06.3f}", ""),
-        ("2024-05-01T12:00:{:09.6f}Z", ""),
         ("2024-05-01 12:00:{:09.6f}+02:00", ""),
         ("01/05/2024 12:00:{:09.6f}", ""),
-        ("1.5.2024 12:00:{:06.3f}", ""),
     ],
 )
 def test_times_of_a_clock(tmp_path: Path, spelling: str, unit: str) -> None:
@@ -187,6 +163,15 @@ def test_a_clock_that_passes_midnight(tmp_path: Path, spelling: str, delimiter: 
     rows = [f"{stamp}{delimiter}{row}" for stamp, row in zip(stamps, body, strict=True)]
     recording = open_recording(csv_file(tmp_path, "\n".join([*header, *rows])))
     assert (recording.sampling_rate_hz, recording.leads) == (100, spec.LEADS)
+    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
+
+
+@pytest.mark.parametrize("spelling", ["2024-05-01 12:00:00.{:03d}", "[12:00:00.{:03d} 01/10/1990]"])
+def test_a_date_between_spaces(tmp_path: Path, spelling: str) -> None:
+    body = text_of(times=None, delimiter=" ").splitlines()
+    rows = [f"{spelling.format(10 * sample)} {row}" for sample, row in enumerate(body[1:])]
+    recording = open_recording(csv_file(tmp_path, "\n".join([f"time {body[0]}", *rows])), MILLIVOLTS)
+    assert recording.sampling_rate_hz == 100
     np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
@@ -222,12 +207,9 @@ def test_a_rate_that_is_no_whole_number() -> None:
     ("name", "unit_s"),
     [
         ("time (s)", 1),
-        ("Time [sec]", 1),
         ("t", 1),
         ("time_ms", 1e-3),
-        ("Time (ms)", 1e-3),
         ("seconds", 1),
-        ("t / s", 1),
         ("Zeit in ms", 1e-3),
         ("ms", 1e-3),
     ],
@@ -255,14 +237,6 @@ def test_times_that_tell_no_rate(tmp_path: Path) -> None:
     path = csv_file(tmp_path, text_of(times=("t", np.arange(50) * 1.0)))
     assert refusal(path, MILLIVOLTS).code == "sampling_rate"
     assert open_recording(path, SAID).sampling_rate_hz == 500
-
-
-def test_file_and_sidecar_must_agree(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, text_of())
-    (tmp_path / "ecg.json").write_text('{"unit": "mV", "sampling_rate_hz": 500}')
-    np.testing.assert_array_equal(open_recording(path).ecg_mv, ECG_MV)
-    (tmp_path / "ecg.json").write_text('{"unit": "mV", "sampling_rate_hz": 400}')
-    assert refusal(path).code == "sampling_rate"
 
 
 def test_columns_of_texts_are_left_out(tmp_path: Path) -> None:
@@ -324,6 +298,8 @@ def test_empty_cells_are_missing_samples(tmp_path: Path) -> None:
 def test_comments_and_empty_lines_before_the_table(tmp_path: Path) -> None:
     path = csv_file(tmp_path, f"# Jane Doe, 1950\n\n{text_of()}\n\n".replace("V6\n", "V6\n# Jane Doe, 1950\n"))
     np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
+    path = csv_file(tmp_path, text_of().replace("\n", "\n\n\n").replace("-", "\N{MINUS SIGN}"))
+    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
 
 
 @pytest.mark.parametrize(
@@ -331,11 +307,6 @@ def test_comments_and_empty_lines_before_the_table(tmp_path: Path) -> None:
 )
 def test_lines_above_the_names(tmp_path: Path, before: str) -> None:
     path = csv_file(tmp_path, before + text_of(delimiter=";", decimal=","))
-    np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
-
-
-def test_blank_lines_between_rows(tmp_path: Path) -> None:
-    path = csv_file(tmp_path, text_of().replace("\n", "\n\n\n"))
     np.testing.assert_array_equal(open_recording(path, MILLIVOLTS).ecg_mv, ECG_MV)
 
 
@@ -396,21 +367,6 @@ def test_some_leads_named_otherwise(tmp_path: Path) -> None:
     assert len(open_recording(path, SAID).leads) == 8
 
 
-@pytest.mark.parametrize(
-    ("rows", "what"),
-    [
-        ([], "no row"),
-        ([",".join(["NA"] * 12)], "cell 1 of line 2."),
-        ([",".join(["1"] * 12)] * 2 + [",".join(["1"] * 4 + ["NA"] + ["1"] * 7)], "cell 5 of line 4."),
-        ([",".join(["1"] * 11)], "11 in line 2."),
-    ],
-)
-def test_a_table_of_leads_that_is_not_understood(tmp_path: Path, rows: list[str], what: str) -> None:
-    error = refusal(csv_file(tmp_path, "\n".join([",".join(spec.LEADS), *rows])))
-    assert error.code == "malformed"
-    assert what in error.detail
-
-
 def test_rows_that_end_in_a_delimiter(tmp_path: Path) -> None:
     first, rest = text_of(delimiter=";").split("\n", 1)
     path = csv_file(tmp_path, first + "\n" + rest.replace("\n", ";\n"))
@@ -419,12 +375,11 @@ def test_rows_that_end_in_a_delimiter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
 
 
-@pytest.mark.parametrize("place", [3, 40])
 @pytest.mark.parametrize(
     "row", ["0.1", "0.1" + ",0.2" * 13, "a" + ",0.2" * 12, "0.002;" * 12 + "1", "Jane" + ",Doe" * 12]
 )
-def test_rows_unlike_the_first(tmp_path: Path, place: int, row: str) -> None:
-    lines = text_of().splitlines()
+def test_rows_unlike_the_first(tmp_path: Path, row: str) -> None:
+    lines, place = text_of().splitlines(), 40
     lines[place] = row
     error = refusal(csv_file(tmp_path, "# Jane Doe\n\n" + "\n\n".join(lines)), MILLIVOLTS)
     assert error.code == "malformed"
@@ -436,21 +391,14 @@ def test_rows_unlike_the_first(tmp_path: Path, place: int, row: str) -> None:
     "text",
     [
         "",
-        "\n",
-        "hello",
-        "I,II\n",
-        "I,II\n1,2\n",
         "Dear I, dear II\n1,2\n3,4\n",
         "path,patient_id,age\na.dat,1,2\nb.dat,2,3\n",
-        "age,lvef\n60,40\n70,50\n",
         "1,2\n3,4\n5,6\n",
         "I,II\nsmall,big\n3,4\n",
-        "I\n1\n2\n3\n",
         '{"I": [1, 2],\n"II": [3, 4]}',
         "I,II\n1,2\n3,4\0\n",
         "I,II\n" + "1,2,3\n" * 5,
         "<xml>\n" * 20,
-        ",\n" * 20,
         ",,,,,,,,\n" * 20,
     ],
 )
@@ -467,66 +415,3 @@ def test_other_files_are_not_recognized(shared: Path) -> None:
             assert not is_csv(Source(str(path))), path
     for path in sorted(Path(__file__).parent.glob("*.py")):
         assert not is_csv(Source(str(path))), path
-
-
-def test_an_id_after_a_table(tmp_path: Path) -> None:
-    assert refusal(f"{csv_file(tmp_path, text_of())}#1").code == "unknown_format"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "I,II\n1,2\n" + "9" * 1_000_000 + ",1\n",
-        "I,II\n1,2\n3,4\n" + "," * 1_000_000,
-        "I,II\n1,2\n3,4\n" + "\n" * 1_000_000,
-        "I,II\n1,2\n3,4\n" + '"' * 1_000_000,
-        "I," + "(" * 250_000 + "\n1,2\n3,4\n",
-        "I," + " " * 250_000 + "x\n1,2\n3,4\n",
-        "I," + "_ " * 100_000 + "mV\n1,2\n3,4\n",
-        "I,a" + " " * 250_000 + "mV x\n1,2\n3,4\n",
-        "1" * 250_000 + "e,2\n3,4\n",
-        "I,II\n1,2\n3,4\n" + "0:" * 500_000,
-        "I,II\n1,2\n3,4\n" + '"1,' * 300_000,
-        '"1,' * 80_000 + "\n1,2\n3,4\n",
-        "# fs" + " " * 250_000 + "\nI,II\n1,2\n3,4\n",
-        "\n".join(["I,II;V1|V2\tV3 " * 100] * 160),
-    ],
-)
-def test_hostile_tables_take_no_time(tmp_path: Path, content: str) -> None:
-    path = csv_file(tmp_path, content)
-    began = time.process_time()
-    with contextlib.suppress(RecordingError):
-        open_recording(str(path), SAID)
-    assert time.process_time() - began < 2
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    leads=st.integers(2, 12),
-    samples=st.integers(13, 40),
-    delimiter=st.sampled_from([",", ";", "\t", "|"]),
-    rate_hz=st.sampled_from([None, 100, 250, 333, 500, 1000]),
-    unit=st.sampled_from(["mV", "uV", "V"]),
-    precise=st.booleans(),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip(
-    tmp_path: Path,
-    leads: int,
-    samples: int,
-    delimiter: str,
-    rate_hz: int | None,
-    unit: str,
-    precise: bool,
-    seed: int,
-) -> None:
-    ecg = np.random.default_rng(seed).normal(size=(leads, samples)) * 1e3
-    ecg = ecg if precise else ecg.round(3)
-    rows = [[f"{lead} ({unit})", *map(repr, row.tolist())] for lead, row in zip(spec.LEADS[:leads], ecg, strict=True)]
-    if rate_hz is not None:
-        rows.insert(0, ["time (s)", *(f"{sample / rate_hz:.9f}" for sample in range(samples))])
-    rows = [list(row) for row in zip(*rows, strict=True)]
-    path = csv_file(tmp_path, "\n".join(delimiter.join(row) for row in rows))
-    recording = open_recording(path, SAID)
-    assert recording.sampling_rate_hz == (rate_hz or 500)
-    np.testing.assert_array_equal(recording.ecg_mv, ecg / {"mV": 1, "uV": 1e3, "V": 1e-3}[unit])

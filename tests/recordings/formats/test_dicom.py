@@ -1,26 +1,20 @@
 import json
 import logging
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
-    AmbulatoryECGWaveformStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    General32bitECGWaveformStorage,
-    GeneralECGWaveformStorage,
     ImplicitVRLittleEndian,
     TwelveLeadECGWaveformStorage,
 )
@@ -135,26 +129,6 @@ def test_real_files_against_pydicom(shared: Path, name: str) -> None:
     assert open_recording(path).format == "dicom"
 
 
-def test_the_file_that_comes_with_pydicom() -> None:
-    path = str(get_testdata_file("waveform_ecg.dcm"))
-    recording = open_recording(path)
-    assert (recording.leads, recording.sampling_rate_hz) == (LEADS, 1000)
-    np.testing.assert_allclose(recording.ecg_mv, pydicom.dcmread(path).waveform_array(0).T / 1000, rtol=0, atol=1e-12)
-
-
-def test_real_file_against_the_muse_xml_it_was_made_from(shared: Path) -> None:
-    formats = shared / "data" / "formats"
-    dicom = open_recording(str(formats / "dicom" / f"{GUANGXI}.dcm"))
-    muse = open_recording(formats / "muse_xml" / f"{GUANGXI}.xml")
-    assert dicom.sampling_rate_hz == muse.sampling_rate_hz == 500
-    rows = dict(zip(muse.leads, muse.ecg_mv, strict=True))
-    one, two = rows["I"], rows["II"]
-    rows |= {"III": two - one, "aVR": -(one + two) / 2, "aVL": one - two / 2, "aVF": two - one / 2}
-    half_a_unit_mv = 0.00488 / 2
-    for lead, row in zip(dicom.leads, dicom.ecg_mv, strict=True):
-        np.testing.assert_allclose(row, rows[lead], rtol=0, atol=half_a_unit_mv * (1 + 1e-9))
-
-
 def test_scale_and_baseline_by_hand(tmp_path: Path) -> None:
     changes = {"ChannelSensitivity": "2.5", "ChannelSensitivityCorrectionFactor": "1.1", "ChannelBaseline": "-40"}
     recording = open_recording(write(tmp_path, with_channels(**changes)))
@@ -181,21 +155,6 @@ def test_micro_sign_in_utf_8(tmp_path: Path, sign: str) -> None:
     path = write(tmp_path, with_channels(ChannelSensitivityUnitsSequence=code("__uV")))
     content = Path(path).read_bytes().replace(b"__uV", f"{sign}V ".encode())
     Path(path).write_bytes(content)
-    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "sop_class",
-    [
-        TwelveLeadECGWaveformStorage,
-        GeneralECGWaveformStorage,
-        AmbulatoryECGWaveformStorage,
-        General32bitECGWaveformStorage,
-    ],
-)
-def test_sop_classes(tmp_path: Path, sop_class: str) -> None:
-    path = write(tmp_path, group(DIGITAL.astype("<i4")), sop_class=sop_class)
-    assert is_dicom(Source(str(path)))
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
@@ -251,11 +210,6 @@ def test_a_file_without_leads(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, group(DIGITAL[:, :1].copy(), channels=channels))).code == "leads"
 
 
-def test_a_lead_twice(tmp_path: Path) -> None:
-    error = refusal(write(tmp_path, with_channels(ChannelSourceSequence=code("2:4", "MDC"))))
-    assert (error.code, "V2" in error.detail) == ("leads", True)
-
-
 @pytest.mark.parametrize("first", [True, False])
 def test_the_median_beat_is_not_the_recording(tmp_path: Path, first: bool) -> None:
     median = group(DIGITAL[:60] + 1, WaveformOriginality="DERIVED", MultiplexGroupLabel="RHYTHM")
@@ -273,22 +227,11 @@ def test_a_group_that_does_not_say_whether_it_is_derived(tmp_path: Path) -> None
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
-def test_a_damaged_median_beat_does_no_harm(tmp_path: Path) -> None:
-    median = group(WaveformOriginality="DERIVED", WaveformData=None, SamplingFrequency="")
-    assert open_recording(write(tmp_path, median, group())).ecg_mv.shape == (12, SAMPLES)
-
-
 def test_of_several_groups_the_longest_with_twelve_leads(tmp_path: Path) -> None:
     beat = group(DIGITAL[:60] + 1)  # a median beat that says it is ORIGINAL
     strip = group(np.tile(DIGITAL[:, 1:2], (6, 1)), leads=("II",))
     path = write(tmp_path, beat, strip, group())
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
-
-
-def test_eight_leads_are_twelve(tmp_path: Path) -> None:
-    eight = group(np.delete(DIGITAL, [2, 3, 4, 5], axis=1).copy(), leads=("I", "II", *LEADS[6:]))
-    recording = open_recording(write(tmp_path, group(DIGITAL[:60, :2].copy(), leads=LEADS[:2]), eight))
-    assert recording.leads == ("I", "II", *LEADS[6:])
 
 
 def thirds(starts: tuple[str | None, ...]) -> list[Dataset]:
@@ -314,24 +257,18 @@ def test_groups_that_may_come_after_one_another_are_not_joined(tmp_path: Path, s
 
 def test_two_recordings_in_a_file(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, group(), group())).code == "leads"
-    together = [group(MultiplexGroupTimeOffset="0"), group(MultiplexGroupTimeOffset="0")]
-    error = refusal(write(tmp_path, *together))
-    assert (error.code, "lead I twice" in error.detail) == ("leads", True)
 
 
 @pytest.mark.parametrize(
     ("changes", "code_", "named"),
     [
         ({"ChannelSensitivity": None}, "unit", "ChannelSensitivity of channel 5"),
-        ({"ChannelSensitivity": ""}, "unit", "ChannelSensitivity of channel 5"),
         ({"ChannelSensitivity": "0"}, "unit", "ChannelSensitivity of channel 5"),
         ({"ChannelSensitivityCorrectionFactor": "0"}, "unit", "ChannelSensitivity of channel 5"),
-        ({"ChannelSensitivityUnitsSequence": None}, "unit", "channel 5 of group 1 in uV, mV or V"),
-        ({"ChannelSensitivityUnitsSequence": Sequence()}, "unit", "channel 5 of group 1 in uV, mV or V"),
+        ({"ChannelSensitivityUnitsSequence": None}, "unit", "Units of channel 5"),
         ({"ChannelSensitivityUnitsSequence": code("mm[Hg]", "UCUM")}, "unit", "mm[Hg]"),
-        ({"ChannelSensitivityUnitsSequence": code("kPa", "UCUM")}, "unit", "Received kPa"),
-        ({"ChannelSensitivityUnitsSequence": code("MV", "UCUM")}, "unit", "Received MV"),
-        ({"ChannelSensitivityUnitsSequence": code(PLANTED[0])}, "unit", "none of them"),
+        ({"ChannelSensitivityUnitsSequence": code("MV", "UCUM")}, "unit", "MV"),
+        ({"ChannelSensitivityUnitsSequence": code(PLANTED[0])}, "unit", "Units of channel 5"),
         ({"ChannelStatus": "UNCALIBRATED"}, "leads", "ChannelStatus"),
         ({"ChannelStatus": ["OK", "TEST DATA"]}, "leads", "ChannelStatus"),
         ({"ChannelSampleSkew": "1"}, "unknown_format", "1 samples apart"),
@@ -368,21 +305,13 @@ def test_channels_that_are_good_enough(tmp_path: Path, changes: dict[str, Any]) 
     ("changes", "code_", "named"),
     [
         ({"SamplingFrequency": None}, "sampling_rate", "group 1"),
-        ({"SamplingFrequency": "0"}, "sampling_rate", "group 1"),
-        ({"SamplingFrequency": "-500"}, "sampling_rate", "group 1"),
         ({"NumberOfWaveformChannels": 11}, "malformed", "is 11,"),
-        ({"NumberOfWaveformChannels": None}, "malformed", "NumberOfWaveformChannels"),
-        ({"ChannelDefinitionSequence": None}, "malformed", "has 0 channels"),
+        ({"ChannelDefinitionSequence": None}, "malformed", "0 channels"),
         ({"NumberOfWaveformSamples": 0}, "truncated", "Group 1"),
         ({"NumberOfWaveformSamples": SAMPLES + 1}, "truncated", "Expected 4824 bytes in WaveformData. Received 4800"),
         ({"NumberOfWaveformSamples": SAMPLES - 1}, "malformed", "Expected 4776 bytes in WaveformData. Received 4800"),
-        ({"NumberOfWaveformSamples": 4_000_000_000}, "truncated", "96000000000"),
-        ({"WaveformData": None}, "truncated", "Received 0"),
         ({"WaveformSampleInterpretation": "MB"}, "unknown_format", "Received MB in 16 bits"),
-        ({"WaveformSampleInterpretation": None}, "unknown_format", "in 16 bits"),
-        ({"WaveformSampleInterpretation": "SL"}, "unknown_format", "Received SL in 16 bits"),
         ({"WaveformBitsAllocated": 64, "WaveformSampleInterpretation": "SV"}, "unknown_format", "SV in 64 bits"),
-        ({"WaveformBitsAllocated": 8, "WaveformSampleInterpretation": "AB"}, "unknown_format", "AB in 8 bits"),
     ],
 )
 def test_bad_groups(tmp_path: Path, changes: dict[str, Any], code_: str, named: str) -> None:
@@ -397,11 +326,6 @@ def test_padding_is_nan(tmp_path: Path) -> None:
     channels = [channel(lead, WaveformBitsStored=12) for lead in LEADS]
     path = write(tmp_path, group(digital, channels=channels, WaveformPaddingValue=b"\x00\x80"))
     assert np.argwhere(np.isnan(open_recording(path).ecg_mv)).tolist() == [[3, 17]]
-
-
-def test_padding_shorter_than_a_sample(tmp_path: Path) -> None:
-    error = refusal(write(tmp_path, group(DIGITAL.astype("<i4"), WaveformPaddingValue=b"\x00\x80")))
-    assert (error.code, "WaveformPaddingValue" in error.detail) == ("malformed", True)
 
 
 def test_files_without_a_waveform(shared: Path) -> None:
@@ -420,14 +344,6 @@ def test_an_ecg_under_another_sop_class(shared: Path) -> None:
     recording = open_recording(case / "hemodynamic.dcm")
     assert recording.leads == tuple(spans)
     np.testing.assert_allclose(np.ptp(recording.ecg_mv, axis=1), list(spans.values()), atol=0.006)
-
-
-def test_free_text_where_a_uid_belongs(tmp_path: Path) -> None:
-    path = write(tmp_path, group())
-    content = Path(path).read_bytes()
-    uid = str(TwelveLeadECGWaveformStorage).encode()
-    Path(path).write_bytes(content.replace(uid, PLANTED[0].encode().ljust(len(uid))))
-    np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
 def test_compressed_transfer_syntax(tmp_path: Path) -> None:
@@ -449,19 +365,6 @@ def test_elements_alone(tmp_path: Path, syntax: str, meta: bool) -> None:
     np.testing.assert_allclose(open_recording(path).ecg_mv, DIGITAL.T * 0.00488, rtol=1e-12)
 
 
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-def test_truncated_files(tmp_path: Path, syntax: str) -> None:
-    content = Path(write(tmp_path, group(), syntax=syntax)).read_bytes()
-    for lost in (2, 4, 1000):
-        (tmp_path / "part.dcm").write_bytes(content[:-lost])
-        assert refusal(str(tmp_path / "part.dcm")).code == "truncated"
-
-
-def test_numbers_that_overflow_are_left_to_conforming(tmp_path: Path) -> None:
-    changes = {"ChannelSensitivity": "1e300", "ChannelSensitivityCorrectionFactor": "1e300"}
-    assert np.isinf(open_recording(write(tmp_path, with_channels(**changes))).ecg_mv[4]).any()
-
-
 def test_pydicom_s_log_and_warnings_stay_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, group())
     content = Path(path).read_bytes()
@@ -473,71 +376,18 @@ def test_pydicom_s_log_and_warnings_stay_away(tmp_path: Path, caplog: pytest.Log
     assert not logging.getLogger("pydicom").disabled
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    syntax=st.sampled_from(
-        [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
-    ),
-    dtype=st.sampled_from(sorted(INTERPRETATIONS)),
-    unit=st.sampled_from(["uV", "mV", "V"]),
-    sensitivity=st.floats(1e-3, 1e3),
-    correction=st.floats(0.5, 2),
-    baseline=st.floats(-100, 100),
-    rate_hz=st.sampled_from(["250", "333.25", "500", "1000"]),
-    leads=st.permutations(LEADS),
-    count=st.integers(1, 12),
-    samples=st.integers(1, 40),
-    undefined_lengths=st.booleans(),
-    seed=st.integers(0, 2**32 - 1),
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian]
 )
-def test_round_trip_through_pydicom(
-    tmp_path: Path,
-    syntax: str,
-    dtype: str,
-    unit: str,
-    sensitivity: float,
-    correction: float,
-    baseline: float,
-    rate_hz: str,
-    leads: list[str],
-    count: int,
-    samples: int,
-    undefined_lengths: bool,
-    seed: int,
-) -> None:
-    if syntax == ExplicitVRBigEndian and dtype[1] == "4":
-        dtype = dtype[0] + "2"
+@pytest.mark.parametrize("dtype", sorted(INTERPRETATIONS))
+def test_syntaxes_and_types_of_samples(tmp_path: Path, syntax: str, dtype: str) -> None:
     numbers = np.iinfo(dtype)
-    digital = np.random.default_rng(seed).integers(numbers.min, numbers.max, (samples, count), endpoint=True)
+    digital = np.random.default_rng(0).integers(numbers.min, numbers.max, (31, 12), endpoint=True)
     order = ">" if syntax == ExplicitVRBigEndian else "<"
-    texts = [f"{number:.10g}"[:16] for number in (sensitivity, correction, baseline)]
-    channels = [
-        channel(
-            lead,
-            ChannelSensitivity=texts[0],
-            ChannelSensitivityCorrectionFactor=texts[1],
-            ChannelBaseline=texts[2],
-            ChannelSensitivityUnitsSequence=code(unit, "UCUM"),
-            WaveformBitsStored=numbers.bits,
-        )
-        for lead in leads[:count]
-    ]
-    multiplex = group(digital.astype(order + dtype), channels=channels, SamplingFrequency=rate_hz)
-    multiplex["ChannelDefinitionSequence"].is_undefined_length = undefined_lengths
-    for definition in channels:
-        definition.is_undefined_length_sequence_item = undefined_lengths
-    recording = open_recording(write(tmp_path, multiplex, syntax=syntax))
-    assert recording.leads == tuple(leads[:count])
-    assert recording.sampling_rate_hz == float(rate_hz)
-    unit_mv = {"uV": 1e-3, "mV": 1.0, "V": 1e3}[unit]
-    expected_mv = (digital.T * float(texts[0]) * float(texts[1]) + float(texts[2])) * unit_mv
-    half_a_unit_mv = float(texts[0]) * float(texts[1]) * unit_mv / 2
-    np.testing.assert_allclose(recording.ecg_mv, expected_mv, rtol=1e-9, atol=half_a_unit_mv * 1e-6)
-
-
-def test_32_bits_in_big_endian(tmp_path: Path) -> None:
-    path = write(tmp_path, group(DIGITAL.astype(">i4")), syntax=ExplicitVRBigEndian)
-    assert refusal(path).code == "unknown_format"
-
-
-Survives = Callable[..., tuple[int, int]]
+    multiplex = group(digital.astype(order + dtype))
+    multiplex["ChannelDefinitionSequence"].is_undefined_length = dtype == "i2"
+    path = write(tmp_path, multiplex, syntax=syntax)
+    if syntax == ExplicitVRBigEndian and dtype[1] == "4":  # nothing orders the two words of a sample
+        assert refusal(path).code == "unknown_format"
+    else:
+        np.testing.assert_allclose(open_recording(path).ecg_mv, digital.T * 0.00488, rtol=1e-12)

@@ -1,13 +1,10 @@
 import datetime
-import io
 import json
 from pathlib import Path
 
 import edfio
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_ecg_mae.config import Signal
 from keras_ecg_mae.recordings.formats.edf import is_edf
@@ -64,18 +61,6 @@ def test_real_file_against_the_wfdb_record_it_was_made_from(shared: Path) -> Non
     assert open_recording(path).format == "edf"
 
 
-def test_real_file_against_the_array_it_was_made_from(shared: Path) -> None:
-    formats = shared / "data" / "formats"
-    recording = open_recording(str(formats / "derived" / "ptbxl00618.edf"))
-    with np.load(formats / "npz" / "lbbb.npz") as original:
-        expected_mv = original["digital"] / original["gain_per_mv"]
-        assert recording.sampling_rate_hz == original["sampling_rate"]
-        assert recording.leads == LEADS
-        assert [lead.upper() for lead in original["lead_names"]] == [lead.upper() for lead in LEADS]
-    half_a_unit_mv = 1e-3 / 2
-    np.testing.assert_allclose(recording.ecg_mv, expected_mv, rtol=0, atol=half_a_unit_mv)
-
-
 @pytest.mark.parametrize("plus", [False, True])
 def test_scale_by_hand(tmp_path: Path, plus: bool) -> None:
     path = written(tmp_path, edf(plus=plus))
@@ -92,11 +77,8 @@ def test_scale_by_hand(tmp_path: Path, plus: bool) -> None:
         (b"mV", 1.0),
         (b"V", 1e3),
         (b"\xb5V", 1e-3),
-        (b"\xc2\xb5V", 1e-3),
         (b"\xce\xbcV", 1e-3),
-        (b"uv", 1e-3),
         (b"UV", 1e-3),
-        (b"mv", 1.0),
     ],
 )
 def test_units(tmp_path: Path, unit: bytes, millivolts: float) -> None:
@@ -105,7 +87,7 @@ def test_units(tmp_path: Path, unit: bytes, millivolts: float) -> None:
     np.testing.assert_allclose(recording.ecg_mv[5], DIGITAL[5] * 0.0025, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("unit", ["MV", "kV", "mA", "bpm", "mmHg", "mV/s", PLANTED[0]])
+@pytest.mark.parametrize("unit", ["MV", "mmHg", PLANTED[0]])
 def test_other_units(tmp_path: Path, unit: str) -> None:
     error = refusal(written(tmp_path, changed(edf(), "unit", unit)))
     assert (error.code, "Lead aVL" in error.detail) == ("unit", True)
@@ -125,16 +107,11 @@ def test_upside_down(tmp_path: Path) -> None:
     ("label", "lead"),
     [
         ("ECG aVL", "aVL"),
-        ("EKG AVL", "aVL"),
-        ("ecg avl", "aVL"),
         ("Lead aVL", "aVL"),
         ("ECG Lead aVL", "aVL"),
-        ("ECG_aVL", "aVL"),
         ("ECG V7", "V7"),
         ("v4r", "V4R"),
-        ("ECG:aVL", "aVL"),
         ("ECG aVL-Ref", "aVL"),
-        ("EKG aVL - REF", "aVL"),
     ],
 )
 def test_labels(tmp_path: Path, label: str, lead: str) -> None:
@@ -193,11 +170,6 @@ def test_no_leads(tmp_path: Path) -> None:
     assert (error.code, "2 signals" in error.detail) == ("leads", True)
 
 
-def test_a_lead_twice(tmp_path: Path) -> None:
-    error = refusal(written(tmp_path, edf(signal("ECG V1", DIGITAL[0]))))
-    assert (error.code, "V1" in error.detail) == ("leads", True)
-
-
 def test_leads_of_several_rates(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, edf(signal("V7", DIGITAL[0, :150], rate_hz=50)))).code == "unknown_format"
 
@@ -222,12 +194,7 @@ def test_number_of_records_left_open(tmp_path: Path) -> None:
     assert refusal(written(tmp_path, content[: 256 * 13 + 100])).code == "truncated"
 
 
-def test_bytes_behind_the_last_record(tmp_path: Path) -> None:
-    recording = open_recording(written(tmp_path, edf() + b"more"))
-    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 0.0025, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("lost", [1, 2, 2400, 7199, 7200])
+@pytest.mark.parametrize("lost", [1, 7200])
 def test_truncated_samples(tmp_path: Path, lost: int) -> None:
     error = refusal(written(tmp_path, edf()[:-lost]))
     assert (error.code, "3 data records" in error.detail) == ("truncated", True)
@@ -236,33 +203,18 @@ def test_truncated_samples(tmp_path: Path, lost: int) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
-        ("signals", "0", "malformed"),
-        ("signals", "9999", "malformed"),
         ("signals", "13", "malformed"),
         ("header bytes", "256", "malformed"),
-        ("records", "-2", "truncated"),
         ("records", "4", "truncated"),
-        ("records", "99999999", "truncated"),
         ("records", "3.0", "malformed"),
         ("duration", "0", "sampling_rate"),
-        ("duration", "-1", "sampling_rate"),
-        ("duration", "nan", "malformed"),
-        ("duration", "inf", "malformed"),
         ("duration", "1e-320", "sampling_rate"),
         ("samples", "0", "unknown_format"),
-        ("samples", "-100", "malformed"),
         ("samples", "99999999", "truncated"),
-        ("samples", "\u0661\u0660", "malformed"),
         ("samples", "", "malformed"),
         ("digital minimum", "32767", "unit"),
-        ("digital minimum", "-32769", "unit"),
         ("digital minimum", "x", "malformed"),
-        ("digital maximum", "-32768", "unit"),
-        ("digital maximum", "32768", "unit"),
         ("physical minimum", "81917.5", "unit"),
-        ("physical minimum", "nan", "malformed"),
-        ("physical maximum", "-inf", "malformed"),
-        ("physical maximum", "1e999", "malformed"),
         ("physical maximum", PLANTED[0], "malformed"),
     ],
 )
@@ -288,9 +240,7 @@ def test_a_discontinuous_file_without_gaps(tmp_path: Path, times: list[str]) -> 
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 0.0025, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "times", [["+0", "+1", "+2.5"], ["+0", "+0", "+1"], ["+0", "+2", "+3"], ["+0", "+1.006", "+2"]]
-)
+@pytest.mark.parametrize("times", [["+0", "+1", "+2.5"], ["+0", "+0", "+1"], ["+0", "+1.006", "+2"]])
 def test_a_discontinuous_file_with_gaps(tmp_path: Path, times: list[str]) -> None:
     error = refusal(written(tmp_path, with_times(times)))
     assert (error.code, "gap" in error.detail) == ("unknown_format", True)
@@ -341,65 +291,6 @@ def test_bdf(tmp_path: Path) -> None:
     expected_uv = -262144 + (digital.astype(float) + (1 << 23)) * step
     np.testing.assert_allclose(recording.ecg_mv, expected_uv / 1000, rtol=0, atol=1e-9)
     assert refusal(written(tmp_path, content[:-1])).code == "truncated"
-    assert refusal(written(tmp_path, changed(content, "digital minimum", "-8388609"))).code == "unit"
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    unit=st.sampled_from(["uV", "mV", "V"]),
-    physical_range=st.sampled_from([(-5000, 5000), (-3.2768, 3.2767), (-327, 4.5), (5, -5)]),
-    digital_range=st.sampled_from([(-32768, 32767), (0, 4095), (-2048, 2047)]),
-    record_s=st.sampled_from([0.5, 1, 2]),
-    rate_hz=st.sampled_from([100, 250, 500, 1000]),
-    leads=st.permutations(LEADS),
-    count=st.integers(1, 12),
-    prefix=st.sampled_from(["", "ECG ", "EKG ", "Lead "]),
-    records=st.integers(1, 4),
-    plus=st.booleans(),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip_through_edfio(
-    tmp_path: Path,
-    unit: str,
-    physical_range: tuple[float, float],
-    digital_range: tuple[int, int],
-    record_s: float,
-    rate_hz: int,
-    leads: list[str],
-    count: int,
-    prefix: str,
-    records: int,
-    plus: bool,
-    seed: int,
-) -> None:
-    low, high = sorted(physical_range)
-    physical = np.random.default_rng(seed).uniform(low, high, (count, int(rate_hz * record_s * records)))
-    signals = [
-        edfio.EdfSignal.from_digital(
-            digitised(row, physical_range, digital_range),
-            rate_hz,
-            label=prefix + lead,
-            physical_dimension=unit,
-            physical_range=physical_range,
-            digital_range=digital_range,
-        )
-        for lead, row in zip(leads, physical, strict=False)
-    ]
-    notes = [edfio.EdfAnnotation(0.1, 0.2, "text")] if plus else None
-    file = io.BytesIO()
-    edfio.Edf(signals, data_record_duration=record_s, annotations=notes).write(file)
-    recording = open_recording(written(tmp_path, file.getvalue()))
-    millivolts = {"uV": 1e-3, "mV": 1.0, "V": 1e3}[unit]
-    half_a_unit = (high - low) / (digital_range[1] - digital_range[0]) / 2
-    assert recording.leads == tuple(leads[:count])
-    assert recording.sampling_rate_hz == rate_hz
-    np.testing.assert_allclose(recording.ecg_mv / millivolts, physical, rtol=0, atol=half_a_unit * (1 + 1e-6))
-
-
-def digitised(physical: np.ndarray, physical_range: tuple[float, float], digital_range: tuple[int, int]) -> np.ndarray:
-    """Physical values as the nearest stored ones."""
-    share = (physical - physical_range[0]) / (physical_range[1] - physical_range[0])
-    return np.round(digital_range[0] + share * (digital_range[1] - digital_range[0])).astype(np.int16)
 
 
 def test_decimal_commas(tmp_path: Path) -> None:

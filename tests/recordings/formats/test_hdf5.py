@@ -1,12 +1,9 @@
-import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
@@ -69,22 +66,17 @@ def test_code_15_does_not_state_its_unit(code15: tuple[Path, np.ndarray]) -> Non
 
 def test_one_of_many_must_be_named(code15: tuple[Path, np.ndarray]) -> None:
     path, _ = code15
-    for name in (str(path), f"{path}#7", f"{path}#", f"{path}#0"):
+    for name in (str(path), f"{path}#7"):
         error = refusal(name)
-        assert error.code == "missing"
-        assert "5 recordings" in error.detail
-        assert "examid" in error.detail
+        assert (error.code, "5 recordings" in error.detail, "examid" in error.detail) == ("missing", True, True)
 
 
 @pytest.mark.parametrize("name", ["record_id", "ids", "id"])
 def test_ids_of_other_names_and_texts(tmp_path: Path, name: str) -> None:
     path = stored(tmp_path / "many.h5", np.stack([ECG_MV, 2 * ECG_MV]))
     with h5py.File(path, "a") as file:
-        file[name] = ["first", "d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}"]
-    np.testing.assert_array_equal(
-        open_recording(f"{path}#d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}", SAID).ecg_mv,
-        2 * ECG_MV,
-    )
+        file[name] = ["first", "déjà"]
+    np.testing.assert_array_equal(open_recording(f"{path}#déjà", SAID).ecg_mv, 2 * ECG_MV)
     assert refusal(f"{path}#second", SAID).code == "missing"
 
 
@@ -98,9 +90,7 @@ def test_only_the_record_that_is_asked_for_is_read(tmp_path: Path) -> None:
         tracings[17_000] = np.full((4096, 12), 0.5)
         for row in (0, 16_999, 17_001):
             tracings.id.write_direct_chunk((row, 0, 0), b"damaged")
-    began = time.perf_counter()
     assert (open_recording(f"{path}#17000", SAID).ecg_mv == 0.5).all()
-    assert time.perf_counter() - began < 5
     assert refusal(f"{path}#16999", SAID).code == "malformed"
 
 
@@ -124,58 +114,6 @@ def test_what_is_said_in_groups_and_datasets(tmp_path: Path) -> None:
     recording = open_recording(path)
     assert recording.sampling_rate_hz == 500
     np.testing.assert_allclose(recording.ecg_mv, ECG_MV, rtol=1e-15)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    dtype=st.sampled_from(["<f2", "<f4", ">f4", "<f8", ">f8", "<i2", ">i2", "<i4", "<u2"]),
-    leads=st.integers(2, 12),
-    samples=st.integers(13, 40),
-    records=st.integers(0, 3),
-    leads_first=st.booleans(),
-    compression=st.sampled_from([None, "gzip", "lzf"]),
-    libver=st.sampled_from(["earliest", "latest"]),
-    userblock=st.sampled_from([0, 512, 2048]),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip(
-    tmp_path: Path,
-    dtype: str,
-    leads: int,
-    samples: int,
-    records: int,
-    leads_first: bool,
-    compression: str | None,
-    libver: str,
-    userblock: int,
-    seed: int,
-) -> None:
-    shape = (leads, samples) if leads_first else (samples, leads)
-    ecg = np.random.default_rng(seed).uniform(0, 30000, (records, *shape) if records else shape).astype(dtype)
-    path = tmp_path / "ecg.h5"
-    with h5py.File(path, "w", libver=libver, userblock_size=userblock) as file:
-        dataset = file.create_dataset("signal", data=ecg, compression=compression)
-        dataset.attrs["fs"], dataset.attrs["unit"], dataset.attrs["leads"] = 333.25, "uV", spec.LEADS[:leads]
-    for row in range(records) if records else [None]:
-        recording = open_recording(path if row is None else f"{path}#{row}")
-        expected = ecg[() if row is None else row].astype(np.float64) / 1000
-        np.testing.assert_array_equal(recording.ecg_mv, expected if leads_first else expected.T)
-        assert recording.sampling_rate_hz == 333.25
-        assert recording.leads == spec.LEADS[:leads]
-
-
-@pytest.mark.parametrize("name", ["ukb_ecg_rest/strip_{}/instance_0", "{}", "ecg/lead {}/samples"])
-def test_a_dataset_a_lead(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "ecg.h5"
-    with h5py.File(path, "w") as file:
-        for lead, row in zip(spec.LEADS, ECG_MV, strict=True):
-            file[name.format(lead)] = row[:, None]
-            file[name.format(lead)].attrs.update({"unit": "mV", "fs": 500})
-            file[f"ukb_ecg_rest/median_{lead}/instance_0"] = row[:9]
-        file["heart rate"] = np.ones(50)
-    recording = open_recording(path)
-    assert (recording.sampling_rate_hz, recording.leads) == (500, spec.LEADS)
-    np.testing.assert_array_equal(recording.ecg_mv, ECG_MV)
 
 
 def test_links_that_leave_the_file(tmp_path: Path) -> None:
@@ -219,8 +157,3 @@ def test_compression_that_needs_a_plugin(tmp_path: Path) -> None:
 def test_types_that_are_no_samples(tmp_path: Path) -> None:
     for ecg in (ECG_MV.astype("c16"), np.zeros((12, 50), [("x", "f4")]), np.full((12, 50), b"x"), ECG_MV > 0):
         assert refusal(stored(tmp_path / "ecg.h5", ecg), SAID).code == "unknown_format"
-
-
-def test_messages_quote_nothing_from_the_file(tmp_path: Path) -> None:
-    path = stored(tmp_path / "ecg.h5", ECG_MV, "Jane Doe", {"patient": "Jane Doe", "unit": "Doe, Jane"})
-    assert "Doe" not in str(refusal(path))

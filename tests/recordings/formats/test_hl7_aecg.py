@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.errors import RecordingError
@@ -117,22 +115,13 @@ def test_the_rhythm_is_read_and_derived_series_are_not(tmp_path: Path, prefix: s
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
 
 
-def test_no_namespace_and_other_series_beside_the_rhythm(tmp_path: Path) -> None:
-    text = document(series(sequence_set(time(), *LEADS[:2]), code="OTHER"), series(sequence_set(time(), *LEADS)))
-    recording = open_recording(written(tmp_path, text.replace(' xmlns="urn:hl7-org:v3"', "")))
-    np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("increment", "unit", "rate_hz"),
     [
         ("0.002", "s", 500),
         ("2", "ms", 500),
         ("4.0", "ms", 250),
-        ("1000", "us", 1000),
         ("3906.25", "\N{MICRO SIGN}s", 256),
-        ("1e-3", "s", 1000),
-        ("2.0", " ms", 500),
         ("0.002", "sec", 500),
     ],
 )
@@ -145,10 +134,7 @@ def test_rates(tmp_path: Path, increment: str, unit: str, rate_hz: float, relati
 @pytest.mark.parametrize(
     ("scale", "unit", "origin", "unit_mv", "origin_mv"),
     [
-        ("5", "uV", "0", 5e-3, 0),
         ("5", "\N{MICRO SIGN}V", "0", 5e-3, 0),
-        ("5", "uv", "0", 5e-3, 0),
-        ("5", "UV", "0", 5e-3, 0),
         ("0.005", "mv", "0", 5e-3, 0),
         ("0.005", "mV", "-1.5", 5e-3, -1.5),
         ("0.000005", "V", "0.001", 5e-3, 1),
@@ -185,7 +171,6 @@ def counted(samples: int, step: float = 1) -> str:
     ("times", "rate_hz"),
     [
         (listed(counted(100)), 500),
-        (listed(counted(100, 4), "1"), 250),
         (listed(counted(100, 0.002), "1", "s"), 500),
         (listed(counted(101)[2:], "0.004", "sec"), 250),
     ],
@@ -199,13 +184,11 @@ def test_listed_times(tmp_path: Path, times: str, rate_hz: float) -> None:
 @pytest.mark.parametrize(
     ("digits", "code"),
     [
-        (counted(99), "malformed"),
         (counted(101), "malformed"),
         (counted(50) + " " + counted(50), "sampling_rate"),
         (counted(101).replace(" 50 ", " "), "sampling_rate"),  # a sample is missing
         (" ".join("0" * 100), "sampling_rate"),
         (counted(100) + " Jane", "malformed"),
-        ("0", "sampling_rate"),
         ("", "sampling_rate"),
     ],
 )
@@ -220,14 +203,6 @@ def test_a_lead_whose_value_is_null_was_not_recorded(tmp_path: Path) -> None:
     recording = open_recording(written(tmp_path, text))
     assert recording.leads == (*CODES[:2], *CODES[3:])
     np.testing.assert_allclose(recording.ecg_mv, np.delete(DIGITAL, 2, axis=0) * 2.5e-3, rtol=1e-12)
-
-
-def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
-    text = changed("LEAD_III", "LEAD_DOE")
-    assert open_recording(written(tmp_path, text)).leads == (*CODES[:2], "signal 3", *CODES[3:])
-    with pytest.raises(RecordingError, match="for signal 3") as caught:
-        open_recording(written(tmp_path, re.sub("(LEAD_DOE.*?)<scale[^>]*>", r"\1", text, count=1, flags=re.DOTALL)))
-    assert "DOE" not in str(caught.value)
 
 
 def test_sets_of_the_same_times_are_one_recording(tmp_path: Path) -> None:
@@ -248,13 +223,11 @@ def changed(pattern: str, replacement: str) -> str:
     [
         (document(), "malformed"),
         (document(series(sequence_set(time(), *LEADS)), series(sequence_set(time(), *LEADS))), "missing"),
-        (document(series(sequence_set(time(), *LEADS), code="")), "malformed"),
         (document(series()), "malformed"),
         (document(series(sequence_set(time()))), "leads"),
         # Three leads at a time for a quarter of the recording; the same leads twice; other lengths; other rates.
         (document(series(*(sequence_set(time(str(row)), *LEADS[row : row + 3]) for row in (0, 3, 6, 9)))), "malformed"),
         (document(series(sequence_set(time(), *LEADS), sequence_set(time(), *LEADS))), "leads"),
-        (document(series(sequence_set(time(), *LEADS), sequence_set(time("1"), *LEADS))), "leads"),
         (document(series(sequence_set(time(), *LEADS[:11], lead(CODES[11], DIGITAL[0, 1:])))), "malformed"),
         (
             document(series(sequence_set(time(), *LEADS[:6]), sequence_set(time(increment="0.004"), *LEADS[6:]))),
@@ -262,31 +235,15 @@ def changed(pattern: str, replacement: str) -> str:
         ),
         (document(series(sequence_set(*LEADS))), "sampling_rate"),
         (document(series(sequence_set(time(), time(), *LEADS))), "sampling_rate"),
-        *(
-            (document(series(sequence_set(time(increment=step), *LEADS))), "sampling_rate")
-            for step in ("", "0", "-2", "x")
-        ),
-        *((document(series(sequence_set(time(unit=unit), *LEADS))), "sampling_rate") for unit in ("", "min", "Jane")),
+        *((document(series(sequence_set(time(increment=step), *LEADS))), "sampling_rate") for step in ("", "0")),
+        *((document(series(sequence_set(time(unit=unit), *LEADS))), "sampling_rate") for unit in ("", "min")),
         (changed("<increment[^>]*>", ""), "sampling_rate"),
-        (changed('unit="s"', ""), "sampling_rate"),
-        *(
-            (changed('scale value="2.5" unit="uV"', f'scale value="2.5" unit="{unit}"'), "unit")
-            for unit in ("", "Jane", "MV")
-        ),
-        *(
-            (changed('scale value="2.5"', f'scale value="{scale}"'), "unit")
-            for scale in ("", "0", "-2.5", "2,5", "nan")
-        ),
+        *((changed('scale value="2.5" unit="uV"', f'scale value="2.5" unit="{unit}"'), "unit") for unit in ("", "MV")),
+        *((changed('scale value="2.5"', f'scale value="{scale}"'), "unit") for scale in ("", "0")),
         (changed("<scale[^>]*>", ""), "unit"),
-        (changed("<origin[^>]*>", ""), "unit"),
         (changed('origin value="0" unit="uV"', 'origin value="1"'), "unit"),
         (changed("<digits>-?[0-9]+ ", "<digits>"), "malformed"),
-        (changed("<digits>-?[0-9]+ ", "<digits>Jane "), "malformed"),
-        (changed("<digits>[^<]*", "<digits>"), "malformed"),
         (changed("MDC_ECG_LEAD_AVL", "MDC_ECG_LEAD_Doe, Jane"), "leads"),
-        (changed('(?<=LEAD_III" codeSystem="2.16.840.1.113883.6.24"/>)\\s*<value.*?</value>', ""), "malformed"),
-        (document(series(sequence_set(time(), *(text.replace(">", ">", 1) for text in LEADS)))[:-200]), "malformed"),
-        ("<Annotated/>", "unknown_format"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, code: str) -> None:
@@ -298,46 +255,6 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
 def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
     text = document(series(sequence_set(time(), lead("MDC_ECG_LEAD_I", DIGITAL[0], "1e306", "mV"))))
     assert np.isinf(open_recording(written(tmp_path, text)).ecg_mv).any()
-
-
-def test_no_samples_at_all(tmp_path: Path) -> None:
-    text = re.sub("<digits>[^<]*", "<digits>", DOCUMENT)
-    with pytest.raises(RecordingError, match="at least one sample"):
-        open_recording(written(tmp_path, text))
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    unit=st.sampled_from(["V", "mV", "uV", "nV"]),
-    scale=st.floats(1e-6, 1e3),
-    origin=st.floats(-1e3, 1e3),
-    rate_hz=st.sampled_from([100, 128, 250, 500, 1000]),
-    time_unit=st.sampled_from(["s", "ms", "us"]),
-    leads=st.integers(1, 12),
-    samples=st.integers(1, 60),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip(
-    tmp_path: Path,
-    unit: str,
-    scale: float,
-    origin: float,
-    rate_hz: int,
-    time_unit: str,
-    leads: int,
-    samples: int,
-    seed: int,
-) -> None:
-    physical = np.random.default_rng(seed).uniform(-5000, 5000, (leads, samples)) * scale + origin
-    digital = np.round((physical - origin) / scale).astype(int)
-    rows = [lead(code, row, repr(scale), unit, repr(origin)) for code, row in zip(CODES, digital, strict=False)]
-    per_second = {"s": 1, "ms": 1000, "us": 1_000_000}[time_unit]
-    text = document(series(sequence_set(time("0", repr(per_second / rate_hz), time_unit, relative=True), *rows)))
-    recording = open_recording(written(tmp_path, text))
-    unit_mv = {"V": 1e3, "mV": 1.0, "uV": 1e-3, "nV": 1e-6}[unit]
-    assert recording.sampling_rate_hz == rate_hz
-    assert recording.leads == CODES[:leads]
-    assert np.abs(recording.ecg_mv / unit_mv - physical).max() <= 0.5 * scale + 1e-9 * (scale + abs(origin))
 
 
 def test_megacare(shared: Path) -> None:

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings import open_recording
-from keras_ecg_mae.recordings.formats.matlab import is_matlab
-from keras_ecg_mae.recordings.source import Source
 from tests.recordings.conftest import refusal
 
 ECG_MV = np.random.default_rng(0).normal(size=(12, 50)).round(3)
@@ -153,60 +148,6 @@ def test_version_73_of_many(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_recording(f"{path}#6", SAID).ecg_mv, many[1])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    dtype=st.sampled_from(["f4", "f8", "i1", "i2", "u2", "i4"]),
-    leads=st.integers(2, 12),
-    samples=st.integers(13, 40),
-    leads_first=st.booleans(),
-    version=st.sampled_from(["4", "5", "5 compressed"]),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip(
-    tmp_path: Path, dtype: str, leads: int, samples: int, leads_first: bool, version: str, seed: int
-) -> None:
-    shape = (leads, samples) if leads_first else (samples, leads)
-    ecg = np.random.default_rng(seed).uniform(0, 127, shape).astype(dtype)
-    if version == "4" and dtype == "i1":  # version 4 has no such type
-        ecg = ecg.astype("u1")
-    path = saved(tmp_path, ecg=ecg, fs=500.0, unit="uV", _format=version[0], _do_compression="comp" in version)
-    recording = open_recording(path, Signal(leads=spec.LEADS[:leads]))
-    expected = ecg.astype(np.float64) / 1000
-    np.testing.assert_array_equal(recording.ecg_mv, expected if leads_first else expected.T)
-    assert recording.sampling_rate_hz == 500
-
-
-HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-
-
-def test_truncated_files(shared: Path, tmp_path: Path) -> None:
-    path = tmp_path / "A0001.mat"
-    path.write_bytes((shared / "data" / "wfdb" / "cpsc2018" / "A0001.mat").read_bytes()[:-2])
-    said = Signal(sampling_rate_hz=500, unit="uV", leads=spec.LEADS)
-    assert refusal(path, said).code == "malformed"
-    original = shared / "data" / "formats" / "code15_mat" / "code_15_1238362.mat"
-    for lost in (1000, 100_000):
-        path.write_bytes(original.read_bytes()[:-lost])
-        assert refusal(path, said).code == "malformed"
-
-
 def test_arrays_that_are_no_samples(tmp_path: Path) -> None:
     for ecg in (scipy.sparse.csc_matrix(ECG_MV), "text", CELLS):
         assert refusal(saved(tmp_path, ecg=ecg), SAID).code in ("unknown_format", "malformed")
-
-
-def test_what_is_no_matlab_file(tmp_path: Path) -> None:
-    path = tmp_path / "ecg.mat"
-    for content in (b"", b"MATLAB", bytes(200), HEADER[:127], b"\x0a" + bytes(21), b"I,II\n1,2\n"):
-        path.write_bytes(content)
-        assert not is_matlab(Source(str(path)))
-    for name in (str(tmp_path / "none"), str(tmp_path), "", "null\0byte", "x" * 5000):
-        assert not is_matlab(Source(str(name)))
-        with pytest.raises(RecordingError) as caught:
-            open_recording(name)
-        assert caught.value.code == "missing"
-
-
-def test_messages_quote_nothing_from_the_file(tmp_path: Path) -> None:
-    path = saved(tmp_path, Jane_Doe=ECG_MV, unit="Doe, Jane")
-    assert "Doe" not in str(refusal(path))

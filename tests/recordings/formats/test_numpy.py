@@ -1,12 +1,9 @@
 import struct
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.config import Signal
@@ -35,52 +32,6 @@ def test_real_files_against_numpy(shared: Path, name: str) -> None:
     assert (recording.format, recording.sampling_rate_hz, recording.leads) == ("npz", 500, spec.LEADS)
 
 
-def test_the_first_samples_of_a_real_file_by_eye(shared: Path) -> None:
-    recording = open_recording(str(shared / "data" / "formats" / "npz" / "lbbb.npz"))
-    np.testing.assert_array_equal(recording.ecg_mv[:3, 0], [-0.055, -0.055, 0.0])
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    dtype=st.sampled_from([f"{order}{kind}" for order in "<>" for kind in ("f2", "f4", "f8", "i2", "i4", "i8", "u2")]),
-    leads=st.integers(2, 12),
-    samples=st.integers(13, 40),
-    fortran=st.booleans(),
-    leads_first=st.booleans(),
-    records=st.integers(0, 3),
-    container=st.sampled_from(["npy", "stored", "deflated"]),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_round_trip(
-    tmp_path: Path,
-    dtype: str,
-    leads: int,
-    samples: int,
-    fortran: bool,
-    leads_first: bool,
-    records: int,
-    container: str,
-    seed: int,
-) -> None:
-    shape = (leads, samples) if leads_first else (samples, leads)
-    rng = np.random.default_rng(seed)
-    ecg = rng.uniform(-5, 5, (records, *shape) if records else shape)
-    ecg = (ecg + 6) * 1000 if "f" not in dtype else ecg
-    array = np.asarray(ecg.astype(dtype), order="F" if fortran else "C")
-    signal = Signal(sampling_rate_hz=250, unit="mV" if "f" in dtype else "uV", leads=spec.LEADS[:leads])
-    if container == "npy":
-        path = tmp_path / "ecg.npy"
-        np.save(path, array)
-    else:
-        path = tmp_path / "ecg.npz"
-        (np.savez if container == "stored" else np.savez_compressed)(path, ecg=array)
-    for row in range(records) if records else [None]:
-        recording = open_recording(path if row is None else f"{path}#{row}", signal)
-        expected = array.astype(np.float64)[() if row is None else row] / (1 if "f" in dtype else 1000)
-        np.testing.assert_array_equal(recording.ecg_mv, expected if leads_first else expected.T)
-        assert recording.sampling_rate_hz == 250
-
-
 def test_one_record_of_an_array_larger_than_memory(tmp_path: Path) -> None:
     records = 10_000_000
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({records}, 12, 5000), }}"
@@ -90,9 +41,7 @@ def test_one_record_of_an_array_larger_than_memory(tmp_path: Path) -> None:
         file.truncate(start + records * 240_000)  # sparse: 2.4 TB
         file.seek(start + 9_999_999 * 240_000)
         file.write(np.full((12, 5000), 0.5, "<f4").tobytes())
-    began = time.perf_counter()
     assert (open_recording(f"{path}#9999999", SAID).ecg_mv == 0.5).all()
-    assert time.perf_counter() - began < 1
 
 
 def test_arrays_of_objects(tmp_path: Path) -> None:
@@ -140,10 +89,20 @@ def test_what_is_not_needed_costs_no_ecg(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_recording(path, SAID).ecg_mv, ECG_MV)
 
 
-def test_damage_in_a_member_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "ecg.npz"
-    np.savez(path, ecg=ECG_MV)
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
-    path.write_bytes(content)
-    assert refusal(path, SAID).code == "malformed"
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f8", "<i2", ">i4", "<i8", "<u2"])
+@pytest.mark.parametrize("container", ["npy", "stored", "deflated"])
+def test_types_orders_and_records(tmp_path: Path, dtype: str, container: str) -> None:
+    is_whole = "f" not in dtype
+    signal = Signal(sampling_rate_hz=250, unit="uV" if is_whole else "mV", leads=spec.LEADS)
+    many = np.random.default_rng(0).uniform(1, 5, (3, 50, 12)) * (1000 if is_whole else 1)
+    for order in ("C", "F"):
+        array = np.asarray(many.astype(dtype), order=order)  # type: ignore[call-overload]  # either is one
+        path = tmp_path / "ecg"
+        with open(path, "wb") as file:
+            if container == "npy":
+                np.save(file, array)
+            else:
+                (np.savez if container == "stored" else np.savez_compressed)(file, ecg=array)
+        recording = open_recording(f"{path}#2", signal)
+        expected = array[2].T.astype(np.float64) / (1000 if is_whole else 1)
+        np.testing.assert_array_equal(recording.ecg_mv, expected)

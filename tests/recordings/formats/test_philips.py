@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_ecg_mae import spec
-from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.conform import conform
 from keras_ecg_mae.recordings.formats.philips import is_philips_xml
 from keras_ecg_mae.recordings.open import open_recording
@@ -163,13 +162,10 @@ def test_what_xli_packs(tmp_path: Path, encoding: str) -> None:
         document(STORED).replace('compression="XLI"', ""),
         old_document(xli(DIGITAL)),
         old_document(STORED, 'compressflag="False" compressmethod="XLI"'),
-        old_document(STORED, 'compressflag="false" compressmethod="none"'),
         document(STORED, compression="none", dataencoding="base64"),
-        DOCUMENT.replace('"XLI"', '"xli"'),
         document(",\n".join(map(str, DIGITAL.ravel())), dataencoding="Plain"),
         # Twelve leads and spare channels, as in what XLI packs.
         document(stored(spare=4), compression="Uncompressed"),
-        document(stored(spare=1), compression="Uncompressed"),
         DOCUMENT.replace("1.04<", "1.04.02<"),
         document(xli(DIGITAL), leadlabels=" ".join(spec.LEADS) + " V3R V4R V7 V8"),  # twelve of sixteen labels
     ],
@@ -190,30 +186,21 @@ def test_other_leads_rates_and_resolutions(tmp_path: Path) -> None:
     np.testing.assert_allclose(recording.ecg_mv, DIGITAL * 2.5e-3, rtol=1e-12)
 
 
-def with_chunk(chunk: bytes) -> str:
-    """Eleven good leads after a first one that is not."""
-    return document(base64.b64encode(chunk + b"".join(packed(row) for row in DIGITAL)).decode())
-
-
 @pytest.mark.parametrize(
     ("text", "code"),
     [
         (DOCUMENT.replace("1.04<", "1.02<"), "unknown_format"),
-        (DOCUMENT.replace("PhilipsECG<", "Doe<"), "unknown_format"),
         (re.sub("<dataacq.*</dataacquisition>", "", DOCUMENT, flags=re.DOTALL), "malformed"),
-        (re.sub("<parsedw.*</parsedwaveforms>", "", DOCUMENT, flags=re.DOTALL), "malformed"),
-        *((DOCUMENT.replace("rate>500", f"rate>{rate}"), "sampling_rate") for rate in ("", "0", "-500", "250", "Jane")),
+        *((DOCUMENT.replace("rate>500", f"rate>{rate}"), "sampling_rate") for rate in ("", "0", "250")),
         (document(xli(DIGITAL), samplespersecond="250"), "sampling_rate"),
-        *((DOCUMENT.replace("resolution>5", f"resolution>{number}"), "unit") for number in ("", "0", "-5", "2.5", "x")),
+        *((DOCUMENT.replace("resolution>5", f"resolution>{number}"), "unit") for number in ("", "0", "2.5")),
         (document(xli(DIGITAL), resolution="4.88"), "unit"),
         (document(xli(DIGITAL), bitspersample="12"), "unknown_format"),
         (document(xli(DIGITAL), signaloffset="2048"), "unknown_format"),
-        (document(xli(DIGITAL), signalsigned="False"), "unknown_format"),
         (old_document(xli(DIGITAL)).replace('nbitspersample="16"', 'nbitspersample="12"'), "unknown_format"),
         (document(xli(DIGITAL), dataencoding="Hex"), "unknown_format"),
-        (document(xli(DIGITAL), compression="ZIP"), "unknown_format"),
         (document(xli(DIGITAL), numberofleads="13"), "leads"),
-        *((document(xli(DIGITAL), numberofleads=number), "leads") for number in ("0", "-1", "2.5", "x")),
+        *((document(xli(DIGITAL), numberofleads=number), "leads") for number in ("0", "2.5")),
         (document(xli(DIGITAL), leadlabels="Doe 1980-01-01 III aVR aVL aVF V1 V2 V3 V4 V5 V6"), "leads"),
         (document(xli(DIGITAL), leadlabels="II I III aVR aVL aVF V1 V2 V3 V4 V5 V6"), "leads"),
         (document(xli(DIGITAL[:, ::-1]), leadlabels="I II", numberofleads="2"), "leads"),
@@ -223,52 +210,25 @@ def with_chunk(chunk: bytes) -> str:
             (document(xli(DIGITAL), durationperchannel=span), "malformed")
             for span in ("", "0", "2", "200.1", "-200", "x")
         ),
-        (document(xli(DIGITAL), durationperchannel="202"), "malformed"),
         (document(xli(DIGITAL), durationperchannel="198"), "malformed"),
-        (document(xli(DIGITAL), durationperchannel="1e12"), "too_long"),
         (document(xli(DIGITAL)[: 77 * 5]), "truncated"),
-        (document(""), "truncated"),
-        (document("*" + xli(DIGITAL)), "malformed"),
         (document(STORED[:-2], compression="Uncompressed"), "malformed"),
         (document(STORED, compression="Uncompressed", durationperchannel="202"), "truncated"),
-        (document(STORED[: 77 * 5], compression="Uncompressed"), "truncated"),
         (PLAIN.replace("</parsed", " 1</parsed"), "truncated"),
-        (PLAIN.replace("</parsed", " 1.0,2.0</parsed"), "malformed"),
         (document(stored(spare=5), compression="Uncompressed"), "truncated"),
         # Half the duration makes twice the channels.
         (document(STORED, compression="Uncompressed", durationperchannel="100"), "truncated"),
-        (PLAIN.replace("</parsed", " Jane</parsed"), "malformed"),
-        # A negative length, which sends sierraecg back to where it was, and one past the end.
-        (with_chunk(struct.pack("<ihh", -8, 1, 0)), "truncated"),
-        (with_chunk(struct.pack("<ihh", 1 << 30, 1, 0)), "truncated"),
-        (with_chunk(struct.pack("<ihh", 2, 1, 0) + b"\xff\xff"), "malformed"),
-        (with_chunk(struct.pack("<ihh", 2, 1, 0) + b"\x7f\xff"), "malformed"),
-        (with_chunk(struct.pack("<ihh", 260, 1, 32767) + lzw(bytes(range(200)))), "malformed"),
         # What is neither three leads nor the remainder of one.
         (
             document(STORED, compression="Uncompressed", leadlabels="II I III aVR aVL aVF V1 V2 V3 V4 V5 V6"),
             "malformed",
         ),
-        (DOCUMENT[:-300], "malformed"),
-        ("<restingecg/>", "unknown_format"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, code: str) -> None:
     error = refusal(written(tmp_path, text))
     assert error.code == code
     assert not re.search("Doe|Jane|1980|12345678", str(error))
-
-
-def test_an_absurd_unit_gives_infinity_without_a_warning(tmp_path: Path) -> None:
-    digital = twelve_leads(SAMPLES, largest=7000)
-    text = document(xli(digital), resolution="1.7e308").replace("resolution>5", "resolution>1.7e308")
-    assert np.isinf(open_recording(written(tmp_path, text)).ecg_mv).any()
-
-
-def test_a_lead_that_is_no_remainder_is_refused(tmp_path: Path) -> None:
-    whole = base64.b64encode(b"".join(packed(row) for row in DIGITAL)).decode()
-    with pytest.raises(RecordingError, match="II = I"):
-        open_recording(written(tmp_path, document(whole)))
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -126,7 +126,6 @@ def test_damage_elsewhere_costs_nothing(tmp_path: Path) -> None:
         ({"bimodal": 1}, "unknown_format", "bimodal"),
         ({"flags": 0b1000101}, "unknown_format", "reference beat"),
         ({"differences": 3}, "unknown_format", "encoding 3"),
-        ({"tables": struct.pack("<HHBBBhI", 1, 1, 0, 8, 1, 0, 0)}, "malformed", "section 2"),
         ({"tables": struct.pack("<HHBBBhI", 1, 1, 1, 1, 1, 0, 1)}, "malformed", "lead I "),
     ],
 )
@@ -157,19 +156,11 @@ def test_fewer_samples_than_leads_say(tmp_path: Path) -> None:
     assert "V6" in error.detail
 
 
-def test_cut_anywhere(tmp_path: Path) -> None:
-    content = record(bodies(DIGITAL[:, :40]))
-    rhythm = content.rindex(section(6, bodies(DIGITAL[:, :40])[6]))
-    codes = {refusal(written(tmp_path, content[:size])).code for size in range(rhythm + 20)}
-    assert codes <= {"unknown_format", "truncated", "malformed"}
-    assert refusal(written(tmp_path, content[: rhythm + 20])).code == "truncated"
-
-
 def test_damaged_within_sections_whose_checksums_fit(tmp_path: Path) -> None:
     whole = bodies(DIGITAL[:, :60])
     for number in (0, 2, 3, 6):
         outcomes = {"read": 0, "refused": 0}
-        for body in mutations(whole[number] if number else record(whole)[22 : 22 + 120], 300):
+        for body in mutations(whole[number] if number else record(whole)[22 : 22 + 120], 100):
             if number:
                 content = record(whole | {number: body})
             else:
