@@ -168,7 +168,8 @@ def _date(text: str, date_format: str) -> datetime | None:
             return datetime.strptime(text, date_format)
     if match := _SEPARATED.fullmatch(text) or _COMPACT.fullmatch(text):
         with suppress(ValueError):
-            return datetime(*(int(match[group] or 0) for group in (1, 3, 4, 5, 6, 7)))
+            year, month, day, hour, minute, second = (int(match[group] or 0) for group in (1, 3, 4, 5, 6, 7))
+            return datetime(year, month, day, hour, minute, second)
     return None
 
 
