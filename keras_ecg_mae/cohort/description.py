@@ -3,18 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
 import pandas as pd
 
 from keras_ecg_mae.errors import DatasetError
 
-LABELS: tuple[tuple[Literal["positive", "negative", "unlabelled"], float], ...] = (
-    ("positive", 1.0),
-    ("negative", 0.0),
-    ("unlabelled", np.nan),
-)
+Label = Literal["positive", "negative", "unlabelled"]
+LABELS: tuple[Label, ...] = get_args(Label)
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Characteristics:
 
     institution: str
     split: str
-    label: Literal["positive", "negative", "unlabelled"]
+    label: Label
     recordings: int
     patients: int
     age: Distribution
@@ -81,12 +77,11 @@ class CohortDescription:
         external_institutions: institutions that are tested on only.
         counts: by institution and split.
         characteristics: by institution, split and label.
-        patients: of all internal institutions together, by split: one of two institutions counts once. Empty in
-            datasets of earlier versions.
+        patients: of all internal institutions together, by split: one of two institutions counts once.
         rejected: how many recordings were left out, by reason; one by one they are in `rejected.csv`.
         findings: how many recordings that are in have one or more findings of each code; one by one the findings are
             in `findings.csv`.
-        table: what was found in its table, see `cohort.Table.summary`.
+        table: what was found in its table, see `read.Table.summary`.
     """
 
     label_name: str
@@ -125,39 +120,35 @@ def describe(rows: pd.DataFrame, label_name: str, external_institutions: tuple[s
     """Counts a cohort.
 
     Args:
-        rows: `cohort.Table.rows` with their `split`, those that count.
+        rows: `read.Table.rows` with their `split`, those that count.
         label_name, external_institutions: as in `CohortDescription`.
     """
+    rows = rows.assign(kind=rows["label"].map({1.0: "positive", 0.0: "negative"}).fillna("unlabelled"))
     groups = list(rows.groupby(["institution", "split"], sort=True))
     internal = rows[~rows["institution"].isin(external_institutions)]
     return CohortDescription(
         label_name=label_name,
         external_institutions=tuple(sorted(external_institutions)),
-        counts=tuple(_count(institution, split, group) for (institution, split), group in groups),
+        counts=tuple(
+            Count(
+                institution=institution,
+                split=split,
+                patients=int(group["patient_id"].nunique()),
+                **{label: int((group["kind"] == label).sum()) for label in LABELS},
+            )
+            for (institution, split), group in groups
+        ),
         characteristics=tuple(
             _characteristics(institution, split, label, chosen)
             for (institution, split), group in groups
-            for label, value in LABELS
-            if not (chosen := group[group["label"].isna() if np.isnan(value) else group["label"] == value]).empty
+            for label in LABELS
+            if not (chosen := group[group["kind"] == label]).empty
         ),
         patients={str(split): int(count) for split, count in internal.groupby("split")["patient_id"].nunique().items()},
     )
 
 
-def _count(institution: str, split: str, rows: pd.DataFrame) -> Count:
-    return Count(
-        institution=institution,
-        split=split,
-        patients=int(rows["patient_id"].nunique()),
-        positive=int((rows["label"] == 1).sum()),
-        negative=int((rows["label"] == 0).sum()),
-        unlabelled=int(rows["label"].isna().sum()),
-    )
-
-
-def _characteristics(
-    institution: str, split: str, label: Literal["positive", "negative", "unlabelled"], rows: pd.DataFrame
-) -> Characteristics:
+def _characteristics(institution: str, split: str, label: Label, rows: pd.DataFrame) -> Characteristics:
     return Characteristics(
         institution=institution,
         split=split,
@@ -200,17 +191,13 @@ def parse_description(path: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `CohortDescription` from JSON. Raises `DatasetError` where one is missing or another."""
     try:
         return {
-            "label_name": content["label_name"],
+            **{name: content[name] for name in ("label_name", "patients", "rejected", "findings", "table")},
             "external_institutions": tuple(content["external_institutions"]),
             "counts": tuple(Count(**count) for count in content["counts"]),
             "characteristics": tuple(
                 Characteristics(**{**part, "age": Distribution(**part["age"]), "lvef": Distribution(**part["lvef"])})
                 for part in content["characteristics"]
             ),
-            "patients": content.get("patients", {}),
-            "rejected": content.get("rejected", {}),
-            "findings": content.get("findings", {}),
-            "table": content.get("table", {}),
         }
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{path}: Expected the description of a cohort. Received other fields: {error}.") from error

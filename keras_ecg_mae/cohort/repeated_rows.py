@@ -2,14 +2,12 @@
 
 import posixpath
 
-import numpy as np
 import pandas as pd
 
-from keras_ecg_mae.cohort.table_cells import same_sex
-from keras_ecg_mae.cohort.table_problems import TableProblems
+from keras_ecg_mae.cohort.cells import same_sex
+from keras_ecg_mae.cohort.columns import TableColumns
 
-_KEPT = "kept"
-_SAID = ["patient_id", "institution", "label", "lvef", "age", "sex", "split"]
+_IN_USE = ["patient_id", "institution", "label", "lvef", "age", "sex", "split"]
 _DAYS_A_YEAR = 365.25
 # Ages are in whole years, and rounded up by some.
 _AGE_TOLERANCE_YEARS = 2.0
@@ -17,53 +15,41 @@ _AGE_TOLERANCE_YEARS = 2.0
 _ARCHIVE_YEARS = 50.0
 
 
-def reject_repeated(rows: pd.DataFrame, problems: TableProblems, path_column: str, record_id_column: str) -> pd.Index:
-    """Rejects what stands in the table twice.
+def leave_out_repeated(columns: TableColumns, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without what stands in the table twice.
 
     Of rows with one path that agree in all that is used of them, one stays: that of the first record id in alphabetical
     order. Where they do not agree (two ejection fractions, two patients) none does, nor do different paths under
     one record id.
 
     Args:
-        rows: the columns of `cohort.Table.rows`.
-        problems: where they are listed.
-        path_column, record_id_column: the columns' names in the table.
-
-    Returns:
-        The rows that are rejected, as they are in the index.
+        columns: the table, where they are listed.
+        rows: the columns of `read.Table.rows`.
     """
     paths = rows["path"].map(posixpath.normpath)
-    several = rows[paths.duplicated(keep=False)]
-    rejected: set[int] = set()
-    if len(several):
-        kinds = several[_SAID].assign(path=paths).drop_duplicates()
-        contradicted = set(kinds.loc[kinds["path"].duplicated(keep=False), "path"])
-        is_contradicted = paths[several.index].isin(contradicted)
-        contradicting = several.index[is_contradicted]
-        agreeing = several[~is_contradicted].sort_values(["record_id", "row"])
-        repeated = agreeing.index[paths[agreeing.index].duplicated()].sort_values()
-        problem = "Expected a path once. Received it in several rows that contradict one another."
-        problems.reject(path_column, contradicting, "contradiction", problem)
-        problem = "Expected a path once. Received it again, with the same in all columns in use."
-        problems.reject(path_column, repeated, "repeated", problem)
-        rejected = {*contradicting, *repeated}
-    left = rows["record_id"].drop(list(rejected))
-    shared = left.index[left.duplicated(keep=False)]
+    different = rows[_IN_USE].assign(path=paths)[paths.duplicated(keep=False)].drop_duplicates()
+    contradicting = paths.isin(different.loc[different["path"].duplicated(), "path"])
+    by_record_id = paths[rows.sort_values(["record_id", "row"]).index]
+    repeated = by_record_id.duplicated()[rows.index] & ~contradicting
+    shared = rows["record_id"][~(contradicting | repeated)].duplicated(keep=False).reindex(rows.index, fill_value=False)
+    problem = "Expected a path once. Received it in several rows that contradict one another."
+    columns.leave_out(contradicting, "path_column", "contradiction", problem)
+    problem = "Expected a path once. Received it again, with the same in all columns in use."
+    columns.leave_out(repeated, "path_column", "repeated", problem)
     problem = "Expected a record id once. Received it for several paths."
-    problems.reject(record_id_column, shared, "contradiction", problem)
-    return pd.Index(sorted({*rejected, *shared}))
+    columns.leave_out(shared, "record_id_column", "contradiction", problem)
+    return rows[~(contradicting | repeated | shared)]
 
 
-def list_contradictions(rows: pd.DataFrame, problems: TableProblems, names: dict[str, str]) -> None:
+def list_contradictions(columns: TableColumns, rows: pd.DataFrame) -> None:
     """Lists the rows of patients with two sexes, two birth dates, or ages that no one person can have.
 
     They stay: nothing is learnt from these columns. But two people may share an id, and then a split.
 
     Args:
-        rows: the columns `patient_id`, `sex` and `age` of `cohort.Table.rows`; `moment` and `birth_date`, when the ECG
+        columns: the table, where they are listed.
+        rows: the columns `patient_id`, `sex` and `age` of `read.Table.rows`; `moment` and `birth_date`, when the ECG
             was recorded and the patient born, in days, NaN where unknown.
-        problems: where they are listed.
-        names: of the columns `sex`, `age` and `birth_date` in the table.
     """
     patients = pd.factorize(rows["patient_id"])[0]  # once, since each grouping by text would do it again
 
@@ -71,35 +57,31 @@ def list_contradictions(rows: pd.DataFrame, problems: TableProblems, names: dict
         groups = values.groupby(patients)
         return groups.transform("max") - groups.transform("min")
 
-    def add(name: str, doubtful: pd.Series, problem: str) -> None:
-        problems.add("labels", names[name], rows.index[doubtful], problem, _KEPT)
-
     words = rows["sex"].map(same_sex)
     sexes = words.mask(words == "").groupby(patients).transform("nunique")
-    add("sex", sexes > 1, "Expected one sex of a patient. Received several.")
+    problem = "Expected one sex of a patient. Received several."
+    columns.list_rows(sexes > 1, "sex_column", problem, "kept")
     births = spread(rows["birth_date"]) > 0
-    add("birth_date", births, "Expected one birth date of a patient. Received several.")
+    problem = "Expected one birth date of a patient. Received several."
+    columns.list_rows(births, "birth_date_column", problem, "kept")
     born = rows["moment"] / _DAYS_A_YEAR - rows["age"]
-    aged = (spread(born) > _AGE_TOLERANCE_YEARS) | (spread(rows["age"]) > _ARCHIVE_YEARS)
-    add("age", aged & ~births, "Expected ages of a patient that one person can have. Received ages too far apart.")
+    ages = (spread(born) > _AGE_TOLERANCE_YEARS) | (spread(rows["age"]) > _ARCHIVE_YEARS)
+    problem = "Expected ages of a patient that one person can have. Received ages too far apart."
+    columns.list_rows(ages & ~births, "age_column", problem, "kept")
 
 
 def choose_one(rows: pd.DataFrame, which: str) -> pd.Index:
     """One ECG of each patient, a labelled one where there is any.
 
     Args:
-        rows: the columns `patient_id`, `record_id` and `label` of `cohort.Table.rows`; `moment`, when the ECG was
+        rows: the columns `patient_id`, `record_id` and `label` of `read.Table.rows`; `moment`, when the ECG was
             recorded, and `days_to_echo`, both in days, NaN where unknown.
         which: `"first"` or `"last"` by date, ECGs without one coming last, or `"nearest_echo"`, of equals the first.
             What is still equal is decided by the record id.
     """
-    order = pd.DataFrame(
-        {
-            "unlabelled": rows["label"].isna(),
-            "distance": rows["days_to_echo"].fillna(np.inf) if which == "nearest_echo" else 0.0,
-            "moment": (-rows["moment"] if which == "last" else rows["moment"]).fillna(np.inf),
-            "record_id": rows["record_id"],
-        }
-    ).sort_values(["unlabelled", "distance", "moment", "record_id"])
-    patients = rows["patient_id"][order.index]
-    return patients.index[~patients.duplicated()].sort_values()
+    order = rows.assign(
+        unlabelled=rows["label"].isna(),
+        distance=rows["days_to_echo"] if which == "nearest_echo" else 0.0,
+        moment=-rows["moment"] if which == "last" else rows["moment"],
+    ).sort_values(["unlabelled", "distance", "moment", "record_id"], na_position="last")
+    return order.index[~order["patient_id"].duplicated()].sort_values()

@@ -1,14 +1,23 @@
-"""The patient-level split into training, validation and test."""
+"""The patient-level split into training, validation and test: at random, or as the table gives it."""
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 
 import pandas as pd
 from absl import logging
 
+from keras_ecg_mae.cohort.columns import TableColumns
 from keras_ecg_mae.config import SPLITS
+from keras_ecg_mae.errors import DatasetError
 
 TRAIN, VALIDATION, TEST = SPLITS
+_WORDS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "validate", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+_WHOLE_NUMBER = re.compile(r"(\d+)\.0+", re.ASCII)
 
 
 def hashed_order(names: Iterable[str], seed: int) -> list[bytes]:
@@ -37,7 +46,7 @@ def assign_splits(
     external, but for those patients: one who is tested on here may be trained on where that institution is internal.
 
     Args:
-        rows: the columns `patient_id`, `institution` and `label` (0, 1 or NaN) of `cohort.Table.rows`.
+        rows: the columns `patient_id`, `institution` and `label` (0, 1 or NaN) of `read.Table.rows`.
         external_institutions: institutions whose patients are all tested on.
         train_fraction: share of recordings to train on.
         validation_fraction: share to validate on; the rest is tested on.
@@ -50,32 +59,32 @@ def assign_splits(
         ["institution", "positive", "negative", "unlabelled", "order"],
         ascending=[True, False, False, False, True],
     )
-    sizes = ordered[["positive", "negative", "unlabelled"]].sum(axis=1)
     fractions = (train_fraction, validation_fraction, 1 - train_fraction - validation_fraction)
     dealt = pd.Series(TEST, ordered.index, dtype=object)
     # Each institution by itself, and also those whom an external one saw, who are then tested on: so where a patient
     # goes does not depend on which other institutions are external.
     for _, institution in ordered.groupby("institution", sort=False):
-        dealt[institution.index] = _deal(sizes[institution.index].tolist(), fractions)
+        dealt[institution.index] = _deal(institution["recordings"].tolist(), fractions)
     dealt[ordered.index[ordered["external"]]] = TEST
     return rows["patient_id"].map(dealt).rename("split")
 
 
 def _patients(rows: pd.DataFrame, external_institutions: Collection[str]) -> pd.DataFrame:
-    """One row a patient: institution, whether external, and how many recordings of each label."""
+    """One row a patient: institution, whether external, and how many recordings, also of each label."""
+    counted = ["external", "recordings", "positive", "negative", "unlabelled"]
     counts = (
         rows.assign(
             external=rows["institution"].isin(list(external_institutions)),
+            recordings=1,
             positive=rows["label"] == 1,
             negative=rows["label"] == 0,
             unlabelled=rows["label"].isna(),
         )
-        .groupby(["patient_id", "institution"], as_index=False)[["external", "positive", "negative", "unlabelled"]]
+        .groupby(["patient_id", "institution"], as_index=False)[counted]
         .sum()
     )
-    counts["recordings"] = counts[["positive", "negative", "unlabelled"]].sum(axis=1)
     main = counts.sort_values(["recordings", "institution"], ascending=[False, True]).drop_duplicates("patient_id")
-    patients = counts.groupby("patient_id")[["external", "recordings", "positive", "negative", "unlabelled"]].sum()
+    patients = counts.groupby("patient_id")[counted].sum()
     patients["institution"] = main.set_index("patient_id")["institution"]
     shared = ((patients["external"] > 0) & (patients["external"] < patients["recordings"])).sum()
     if shared:
@@ -101,3 +110,69 @@ def _deal(sizes: list[int], fractions: tuple[float, float, float]) -> list[str]:
         lags[chosen] -= size
         dealt.append(SPLITS[chosen])
     return dealt
+
+
+def read_given_split(columns: TableColumns, institution: pd.Series) -> pd.Series:
+    """The split of each row by `--split_column`; rows whose value `--split_values` leaves out are left out.
+
+    ECGs of external institutions are tested on, whatever the table says of them: in Sawano et al. institutions 2 and 3
+    are divided in dataset 2, and in dataset 1 tested on as a whole.
+
+    Args:
+        columns: the table.
+        institution: of each row.
+
+    Raises:
+        DatasetError: there is no such column, or it holds a value that is not known.
+    """
+    cohort = columns.cohort
+    meant = {**_WORDS, **{_plain(value): split for value, split in cohort.split_meanings.items()}}
+    text = columns.required("split_column")
+    split = text.map(_plain).map(meant)
+    unknown = text[split.isna()]
+    if len(unknown):
+        value = unknown.iloc[0]
+        raise DatasetError(
+            f'{cohort.labels}, row {unknown.index[0]}, column "{cohort.split_column}" (--split_column): Expected '
+            f"train, validation or test. Received {value!r}, and as little is known of {len(unknown):,} of "
+            f"{len(text):,} rows: say what it means with --split_values={value}:train, or :validation, :test or :none."
+        )
+    problem = "Expected a split to be used in. Received one that --split_values leaves out (none)."
+    columns.leave_out(~split.isin(SPLITS), "split_column", "split", problem)
+    external = institution.isin(cohort.external_institutions)
+    problem = "Expected the ECGs of an external institution to be tested on. Received another split."
+    columns.list_rows(external & split.isin([TRAIN, VALIDATION]), "split_column", problem, "tested on")
+    return split[split.isin(SPLITS)].mask(external, TEST)
+
+
+def leave_out_second_splits(columns: TableColumns, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those by which a patient would be in two splits.
+
+    With `--split_patients=reject` the last of training, validation and test keeps its recordings, so that a published
+    test set stays what it is.
+
+    Args:
+        columns: the table.
+        rows: the columns `patient_id` and `split` of `read.Table.rows`.
+
+    Raises:
+        DatasetError: a patient is in two splits, and the setting is `refuse`.
+    """
+    cohort = columns.cohort
+    place = rows["split"].map(SPLITS.index)
+    is_earlier = place < place.groupby(rows["patient_id"]).transform("max")
+    if is_earlier.any() and cohort.split_patients == "refuse":
+        patients = rows.loc[is_earlier, "patient_id"].nunique()
+        raise DatasetError(
+            f'{cohort.labels}, row {is_earlier.idxmax()}, column "{cohort.split_column}" (--split_column): Expected '
+            f"each patient in one split. Received {patients:,} in several, this row's the first: what is trained on "
+            "would be tested on. --split_patients=reject leaves out their recordings of the earlier split."
+        )
+    problem = "Expected each patient in one split. Received this one in a later split as well (test is the last)."
+    columns.leave_out(is_earlier, "split_column", "split", problem)
+    return rows[~is_earlier]
+
+
+def _plain(value: str) -> str:
+    """A value without what does not count in it: case, and `.0` behind a whole number."""
+    return _WHOLE_NUMBER.sub(r"\1", value.casefold())

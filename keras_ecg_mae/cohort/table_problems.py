@@ -1,16 +1,17 @@
 """What is wrong with single rows and cells of a cohort's tables, and what follows from it."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pandas as pd
 from absl import logging
 
 TABLE_PROBLEMS = "table_problems.csv"
 LEFT_OUT = "left out"
 UNLABELLED = "unlabelled"
+_KIND = ["table", "column", "problem", "consequence"]
+_WRITTEN = ["table", "row", "column", "problem", "consequence"]
 
 
 @dataclass(frozen=True)
@@ -35,44 +36,43 @@ class ProblemCount:
 
 
 class TableProblems:
-    """A list of problems: a bad row never ends a run of 100,000, nor is it passed over in silence.
-
-    Attributes:
-        rejected: reason code and sentence by row of `labels`, of rows that are left out.
-    """
+    """A list of problems: a bad row never ends a run of 100,000, nor is it passed over in silence."""
 
     def __init__(self) -> None:
-        self.rejected: dict[int, tuple[str, str]] = {}
-        self._found: dict[tuple[str, str, str, str], list[int]] = {}
+        self._found: list[tuple[str, int, str, str, str, str]] = []
 
-    def add(self, table: str, column: str, rows: Iterable[int], problem: str, consequence: str) -> None:
+    def add(
+        self, table: str, column: str, rows: Iterable[int], problem: str, consequence: str, reason: str = ""
+    ) -> None:
         """Adds the same problem of some rows."""
-        if numbers := [int(row) for row in rows]:
-            self._found.setdefault((table, column, problem, consequence), []).extend(numbers)
+        self._found += [(table, int(row), column, problem, consequence, reason) for row in rows]
 
     def reject(self, column: str, rows: Iterable[int], reason: str, problem: str) -> None:
         """Adds a problem for which rows of `labels` are left out; `reason` is one of `errors.REASONS`."""
-        numbers = [int(row) for row in rows]
-        self.add("labels", column, numbers, problem, LEFT_OUT)
-        for row in numbers:
-            self.rejected.setdefault(row, (reason, f"row {row} of the table: {problem}"))
+        self.add("labels", column, rows, problem, LEFT_OUT, reason)
 
-    def counts(self) -> tuple[ProblemCount, ...]:
-        """Each kind of problem, the most frequent first."""
-        kinds = ((*key, min(rows), len(rows)) for key, rows in self._found.items())
-        return tuple(sorted((ProblemCount(*kind) for kind in kinds), key=lambda kind: (-kind.rows, kind.first_row)))
+    def rejected(self) -> pd.DataFrame:
+        """The rows of `labels` that are left out, in their order: `row`, `reason` (its code), `detail` (a sentence)."""
+        found = self._frame()
+        first = found[found["reason"] != ""].drop_duplicates("row").sort_values("row")
+        rows = first[["row", "problem"]].itertuples(index=False)
+        detail = [f"row {row} of the table: {problem}" for row, problem in rows]
+        return first[["row", "reason"]].assign(detail=detail)
 
     def tally(self) -> Counter[str]:
         """How many rows of `labels` are left out, by reason."""
-        return Counter(reason for reason, _ in self.rejected.values())
+        return Counter(self.rejected()["reason"])
+
+    def counts(self) -> tuple[ProblemCount, ...]:
+        """Each kind of problem, the most frequent first."""
+        kinds = self._frame().groupby(_KIND, sort=False)["row"].agg(first_row="min", rows="size").reset_index()
+        ordered = kinds.sort_values(["rows", "first_row"], ascending=[False, True], kind="stable")
+        return tuple(ProblemCount(**kind) for kind in ordered.to_dict("records"))
 
     def csv(self) -> str:
         """The content of `table_problems.csv`: table, row, column, problem, consequence."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("table", "row", "column", "problem", "consequence"))
-        writer.writerows(sorted(self._lines()))
-        return text.getvalue()
+        text: str = self._frame()[_WRITTEN].sort_values(_WRITTEN).to_csv(index=False, lineterminator="\n")
+        return text
 
     def log(self, path: str) -> None:
         """Warns of each kind of problem; `path` is the table."""
@@ -88,6 +88,5 @@ class TableProblems:
                 kind.problem,
             )
 
-    def _lines(self) -> Iterator[tuple[str, int, str, str, str]]:
-        for (table, column, problem, consequence), rows in self._found.items():
-            yield from ((table, row, column, problem, consequence) for row in rows)
+    def _frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self._found, columns=[*_WRITTEN, "reason"])

@@ -12,7 +12,7 @@ import pytest
 
 from keras_ecg_mae.cohort.read import Table, read_table
 from keras_ecg_mae.config import SPLITS, Cohort, Config
-from keras_ecg_mae.dataset import Manifest, prepare, split_table
+from keras_ecg_mae.dataset import split_table
 from keras_ecg_mae.errors import ConfigError, DatasetError
 from keras_ecg_mae.prepare import main
 
@@ -78,6 +78,7 @@ def test_or_the_earlier_split_loses_them(write_table: Callable[[Rows], Path]) ->
     assert list(table.rejected["reason"]) == ["split", "split"]
     assert list(table.rejected["path"]) == ["1", "2"]
     assert table.problems.tally()["split"] == 2
+    assert table.summary["not_chosen"] == 0
 
 
 def test_recordings_without_a_patient_are_in_nobodys_way(write_table: Callable[[Rows], Path]) -> None:
@@ -138,29 +139,6 @@ def test_settings_that_contradict_one_another(settings: dict[str, Any]) -> None:
 def test_a_column_that_is_not_there(write_table: Callable[[Rows], Path]) -> None:
     with pytest.raises(DatasetError, match=r'Expected a column "part" \(--split_column\)'):
         read(write_table([{"path": "a"}]))
-
-
-def test_the_dataset_has_the_tables_split(simulated: Manifest, tmp_path: Path) -> None:
-    recordings = Path(simulated.folder).parent / "recordings"
-    table = pd.read_csv(recordings / "labels.csv")
-    internal = table["institution"] != "institution_3"
-    number = table["patient_id"].str[-1].astype(int)
-    table["fold"] = (number % 10 + 1).where(internal, 10)
-    table.to_csv(tmp_path / "table.csv", index=False)
-    cohort = Cohort(
-        recordings=str(recordings),
-        labels=str(tmp_path / "table.csv"),
-        output=str(tmp_path / "dataset"),
-        external_institutions=("institution_3",),
-        split_column="fold",
-        split_values=(*(f"{fold}:train" for fold in range(1, 9)), "9:validation", "10:test"),
-        workers=1,
-    )
-    manifest = prepare(cohort)
-    expected = table["fold"].map({9: "validation", 10: "test"}).fillna("train").value_counts()
-    assert {split: manifest.count(split) for split in SPLITS} == dict(expected)
-    assert {shard.split for shard in manifest.shards} == set(SPLITS)
-    assert manifest.settings["split_column"] == "fold"
 
 
 def test_what_is_left_out_is_in_the_summary(

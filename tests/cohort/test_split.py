@@ -29,7 +29,7 @@ def split(
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=25)
 @given(COHORTS, st.integers(0, 2**32))
 def test_invariants(rows: pd.DataFrame, seed: int) -> None:
     splits = split(rows, seed)

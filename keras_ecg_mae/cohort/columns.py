@@ -1,14 +1,14 @@
-"""The columns of a cohort's table by the names that the settings give them."""
+"""The columns of a cohort's table by the names that the settings give them, and what is wrong with their cells."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
 
-from keras_ecg_mae.cohort.table_cells import EMPTY
-from keras_ecg_mae.cohort.table_file import TableFile
+from keras_ecg_mae.cohort.cells import EMPTY
+from keras_ecg_mae.cohort.table import read_table_file
 from keras_ecg_mae.cohort.table_problems import TableProblems
 from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.errors import DatasetError
@@ -22,33 +22,33 @@ _LEAST_WRONG = 10
 
 
 class TableColumns:
-    """A table's columns, of the rows that are still in it.
+    """The columns of a table, of the rows that are still in it.
 
     Args:
         cohort: the settings.
-        table: `"labels"` or `"echoes"`.
-        file: the table.
-        problems: where cells that cannot be read are listed.
+        table: `"labels"` or `"echoes"`, the setting that names the file.
+        settings: those that name its columns.
+        problems: where problems are listed.
 
     Attributes:
+        file: the table as it was read.
+        cells: text by column, rows by their number in the sheet.
         institution: of each row, once that is known.
+
+    Raises:
+        DatasetError: the file is no table.
+        ConfigError: a sheet is named that it does not have.
     """
 
-    institution: pd.Series | None = None
-
-    def __init__(self, cohort: Cohort, table: str, file: TableFile, problems: TableProblems):
-        self.cohort, self.table, self.file, self.problems = cohort, table, file, problems
-        self.cells = file.cells
-
-    def drop(self, rows: "pd.Series | pd.Index") -> None:
-        """Takes rows out: a mask, or their numbers."""
-        numbers = self.cells.index[rows] if isinstance(rows, pd.Series) else rows
-        self.cells = self.cells.drop(numbers)
+    def __init__(self, cohort: Cohort, table: str, settings: Iterable[str], problems: TableProblems):
+        self.cohort, self.table, self.problems = cohort, table, problems
+        self.file = read_table_file(cohort, table, {getattr(cohort, setting) for setting in settings})
+        self.cells = self.file.cells
+        self.institution: pd.Series | None = None
 
     def name(self, setting: str) -> str:
-        """A column's name."""
-        name: str = getattr(self.cohort, setting)
-        return self.cohort.patient_id_column if setting == "echo_patient_id_column" and not name else name
+        """A column's name, empty for no setting."""
+        return getattr(self.cohort, setting) if setting else ""
 
     def required(self, setting: str) -> pd.Series:
         """The cells of a column that the table must have. Raises `DatasetError` where it has none of this name."""
@@ -89,7 +89,19 @@ class TableColumns:
         plain, long_names = plain_name(column), [name for name in names if len(name) >= _LEAST_LETTERS]
         return plain in names or bool(get_close_matches(plain, long_names, cutoff=_NEAR))
 
-    def read(self, setting: str, read: Callable[[str], Any], consequence: str, *, decides: bool) -> pd.Series:
+    def list_rows(self, is_wrong: pd.Series, setting: str, problem: str, consequence: str) -> None:
+        """Lists rows that have a problem; `is_wrong` is a mask whose index is the rows' numbers."""
+        self.problems.add(self.table, self.name(setting), is_wrong.index[is_wrong], problem, consequence)
+
+    def leave_out(self, is_wrong: pd.Series, setting: str, reason: str, problem: str) -> None:
+        """Lists rows of `--labels` and takes them out. `reason` is one of `errors.REASONS`."""
+        rows = is_wrong.index[is_wrong]
+        self.problems.reject(self.name(setting), rows, reason, problem)
+        self.cells = self.cells.drop(rows)
+
+    def read(
+        self, setting: str, read: Callable[[str], Any], consequence: str, *, decides: bool, optional: bool = False
+    ) -> pd.Series:
         """What each cell of a column says, NaN where it is empty or cannot be read; the latter are listed.
 
         Args:
@@ -98,58 +110,53 @@ class TableColumns:
             consequence: what follows for a row whose cell cannot be read.
             decides: whether the result depends on it, so that a column of which more than half cannot be read must be
                 the wrong one, also where that is so at one institution, which may write it in another way.
+            optional: whether the column may be absent, as for `text`.
 
         Raises:
             DatasetError: there is no such column, or it is the wrong one.
         """
-        text = self.required(setting)
-        said = ~is_empty(text)
-        values: dict[str, Any] = {}
-        wrong: dict[str, str] = {}
-        for cell in text[said].unique():
-            value, sentence = _read(read, cell)
-            if sentence:
-                wrong[cell] = sentence
-            else:
-                values[cell] = value
-        sentences = text[said].map(wrong).dropna()
+        text = self.text(setting) if optional else self.required(setting)
+        if text is None:
+            return pd.Series(float("nan"), self.cells.index)
+        says_something = ~is_empty(text)
+        readings = {cell: _reading(read, cell) for cell in text[says_something].unique()}
+        wrong = {cell: str(value) for cell, value in readings.items() if isinstance(value, ValueError)}
+        sentences = text.map(wrong).dropna()
         if decides:
-            self._expect_most_to_be_readable(setting, said, sentences)
-        for sentence, rows in sentences.groupby(sentences):
-            self.problems.add(self.table, self.name(setting), rows.index, sentence, consequence)
-        return text.map(values)
+            self._expect_most_to_be_readable(setting, says_something, sentences)
+        for sentence in sorted(set(wrong.values())):
+            self.list_rows(sentences == sentence, setting, sentence, consequence)
+        return text.map({cell: value for cell, value in readings.items() if cell not in wrong})
 
-    def _expect_most_to_be_readable(self, setting: str, said: pd.Series, sentences: pd.Series) -> None:
+    def _expect_most_to_be_readable(self, setting: str, says_something: pd.Series, sentences: pd.Series) -> None:
         """Raises `DatasetError` where more than half of the cells that say something cannot be read.
 
         Args:
             setting: the column.
-            said: which cells say something.
+            says_something: which cells do.
             sentences: of those that cannot be read.
         """
-        groups = [("", said, sentences)]
+        groups = [("", sentences, says_something)]
         if self.institution is not None:
-            by_institution = sentences.groupby(self.institution[sentences.index])
-            groups += [
-                (f" of {name}", said[self.institution[said.index] == name], wrong)
-                for name, wrong in by_institution
-                if len(wrong) >= _LEAST_WRONG
-            ]
-        for whose, cells, wrong in groups:
-            if len(wrong) > cells.sum() / 2:
+            cells = says_something.groupby(self.institution[says_something.index])
+            wrong = sentences.groupby(self.institution[sentences.index])
+            groups += [(f" of {name}", own, cells.get_group(name)) for name, own in wrong if len(own) >= _LEAST_WRONG]
+        for whose, unreadable, cells_of_group in groups:
+            if len(unreadable) > cells_of_group.sum() / 2:
                 raise DatasetError(
-                    f'{self.file.path}, row {wrong.index[0]}, column "{self.name(setting)}" '
-                    f"(--{Cohort.flag(setting)}): {wrong.iloc[0]} So it is in {len(wrong):,} of {cells.sum():,} cells"
-                    f"{whose} that are not empty: is it the right column{', and written alike' if whose else ''}?"
+                    f'{self.file.path}, row {unreadable.index[0]}, column "{self.name(setting)}" '
+                    f"(--{Cohort.flag(setting)}): {unreadable.iloc[0]} So it is in {len(unreadable):,} of "
+                    f"{cells_of_group.sum():,} cells{whose} that are not empty: is it the right column"
+                    f"{', and written alike' if whose else ''}?"
                 )
 
 
-def _read(read: Callable[[str], Any], cell: str) -> tuple[Any, str]:
-    """What a cell says, and an empty sentence; or nothing, and the sentence of why not."""
+def _reading(read: Callable[[str], Any], cell: str) -> Any:
+    """What a cell says, or the error that says why it cannot be read."""
     try:
-        return read(cell), ""
+        return read(cell)
     except ValueError as error:
-        return None, str(error)
+        return error
 
 
 def is_empty(text: pd.Series) -> pd.Series:

@@ -17,18 +17,19 @@ import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from keras_ecg_mae.cohort.table_file import TableFile, read_table_file
+from keras_ecg_mae.cohort.table import TableFile, read_table_file
+from keras_ecg_mae.config import Cohort
 from keras_ecg_mae.errors import ConfigError, DatasetError
 
 NAMES = ("path", "lvef", "note")
 
 
 def read(path: Path, wanted: tuple[str, ...] = NAMES, sheet: str = "") -> TableFile:
-    return read_table_file(str(path), "labels", wanted, "labels_sheet", sheet)
+    return read_table_file(Cohort(labels=str(path), labels_sheet=sheet), "labels", wanted)
 
 
 def cells(file: TableFile) -> list[list[str]]:
@@ -95,6 +96,7 @@ ROWS = st.lists(
 )
 
 
+@settings(max_examples=25)
 @given(ROWS)
 def test_a_table_reads_the_same_in_every_format(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("formats")
@@ -156,7 +158,7 @@ def test_a_number_format_that_changes_the_meaning(tmp_path: Path, value: object,
 
 def test_cells_that_are_merged_with_those_below_them(tmp_path: Path) -> None:
     rows: list[list[Any]] = [
-        ["", "of hearts", ""],
+        ["", "of hearts", "note"],
         ["path", "lvef", "note"],
         ["a", 35, "x"],
         ["b", None, None],
@@ -228,8 +230,8 @@ def test_the_delimiter_that_the_first_line_states(tmp_path: Path, line: str, del
 def test_rows_with_more_cells_than_the_header_are_told(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("path,lvef\na,1,\nb,2,x\nc,3\n")
     file = read(tmp_path / "table.csv")
-    assert file.long_rows == {3}
-    assert len(file.cells) == 3
+    assert list(file.is_long) == [False, True, False]
+    assert cells(file)[1] == ["3", "", ""]  # which may stand under a wrong name
 
 
 def test_columns_that_are_not_used_are_not_kept(tmp_path: Path) -> None:
@@ -286,24 +288,6 @@ def test_a_zip_that_is_no_workbook(tmp_path: Path) -> None:
         read(tmp_path / "table.ods")
 
 
-def test_a_zip_bomb(tmp_path: Path) -> None:
-    path = write_excel(tmp_path / "table", [["path"], ["a"]])
-    repack(path, lambda name, part: part + bytes(200 << 20) if name.endswith("sheet1.xml") else part)
-    assert path.stat().st_size < 1 << 20
-    with pytest.raises(DatasetError, match=r"unfolds to at most 67,108,864 bytes. Received 209,7\d\d,\d\d\d"):
-        read(path)
-
-
-@pytest.mark.parametrize("reference", ["r='9999999'", "r='4'"])
-def test_a_sheet_past_all_reason(tmp_path: Path, reference: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keras_ecg_mae.cohort.table_file._MOST_EXCEL_CELLS", 1 << 14)
-    path = write_excel(tmp_path / "table", [["path"], ["a"]])
-    row = f"<row {reference}><c r='XFD4' t='n'><v>1</v></c></row></sheetData>".encode()
-    repack(path, lambda name, part: part.replace(b"</sheetData>", row) if name.endswith("sheet1.xml") else part)
-    with pytest.raises(DatasetError, match=r"Expected a sheet of at most 1,048,576 rows"):
-        read(path)
-
-
 @pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml"])
 def test_a_billion_laughs_in_a_workbook(tmp_path: Path, part: str) -> None:
     def change(name: str, content: bytes) -> bytes:
@@ -344,7 +328,7 @@ def test_damaged_tables(tmp_path: Path, kind: str) -> None:
         return damage(content) if name == f"xl/{chosen}.xml" else content
 
     outcomes = set()
-    for number in range(150):
+    for number in range(60):
         path.write_bytes(whole if kind == "xlsx" and number % 3 else damage(whole))
         if kind == "xlsx" and number % 3:  # in a part that its zip vouches for
             repack(path, partial(damage_one, ("worksheets/sheet1", "workbook", "styles")[number % 5 % 3]))
