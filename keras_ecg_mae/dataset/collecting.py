@@ -34,7 +34,7 @@ def find_duplicates(shards: Positions, results: Results) -> dict[int, int]:
     digests = digests[digests != ""]
     position = digests.index.to_series()
     first = position.groupby(digests).transform("min")
-    return dict(first[first != position])
+    return first[first != position].to_dict()
 
 
 def duplicates_to_remove(
