@@ -95,7 +95,7 @@ def pretrain(folder: Path, mode: str, steps: int, seed: int) -> Path:
     """Leaves an autoencoder, and its errors on the way."""
     import keras
 
-    from keras_ecg_mae.dataset import read_manifest, steps_per_epoch, training_batches
+    from keras_ecg_mae.dataset import Draws, read_manifest, steps_per_epoch, training_batches
     from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 
     to = folder / f"{mode}_{seed}"
@@ -107,9 +107,8 @@ def pretrain(folder: Path, mode: str, steps: int, seed: int) -> Path:
     keras.utils.set_random_seed(seed)
     model = build_autoencoder(ARCHITECTURES["tiny"], normalization=mode, mask_ratio=0.75, normalize_target=False)
     epochs = math.ceil(steps / steps_per_epoch(manifest, BATCH, labelled=False))
-    batches = training_batches(
-        manifest, batch_size=BATCH, epochs=epochs, seed=seed, labelled=False, time_shift=True, mask_noise=True
-    )
+    draws = Draws(time_shift=True, mask_noise=True)
+    batches = training_batches(manifest, batch_size=BATCH, epochs=epochs, seed=seed, labelled=False, draws=draws)
     step, curve = make_step(model, steps), []
     for number, batch in enumerate(batches.take(steps), start=1):
         import tensorflow as tf

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_ecg_mae.dataset.examples import collect_examples
+from keras_ecg_mae.dataset.tfx_examples import collect_examples
 from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.flags import config_from_arguments
 from keras_ecg_mae.runs.training_data import AUTOENCODER

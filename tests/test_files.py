@@ -1,5 +1,6 @@
 """Local paths through the functions that also take addresses; addresses themselves are in test_cloud_storage.py."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_ecg_mae.errors import FileError
-from keras_ecg_mae.files import files_under, local_copy, read_if_there, storage_path
+from keras_ecg_mae.files import files_under, local_copy, read_if_there, storage_path, write_whole
 
 WITHOUT_TENSORFLOW = """
 import sys
@@ -47,3 +48,19 @@ def test_files_are_found_in_folders_of_folders(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "file").touch()
     assert list(files_under(tmp_path)) == [tmp_path / "a" / "b" / "file"]
     assert list(files_under(tmp_path / "none")) == []
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[int, list[str]]] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append((os.fstat(descriptor).st_size, os.listdir(tmp_path)))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_whole(f"{tmp_path}/manifest.json", "content")
+    (size, before), (_, after) = done  # the file, then its folder
+    assert size == len("content")
+    assert before != ["manifest.json"]
+    assert after == ["manifest.json"]

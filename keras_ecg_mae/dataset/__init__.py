@@ -1,26 +1,26 @@
-"""Datasets: a cohort's table, the split by patient, TFRecord shards with their manifest, and reading them."""
+"""Datasets: TFRecord shards with their manifest, how they are prepared, and how they are read."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_ecg_mae.dataset.manifest import Manifest, read_cohort, read_manifest
-    from keras_ecg_mae.dataset.reading import (
+    from keras_ecg_mae.dataset.batches import Draws, Portion, evaluation_batches, training_batches
+    from keras_ecg_mae.dataset.manifest import Manifest, read_cohort, read_manifest, verify
+    from keras_ecg_mae.dataset.selection import (
         LabelledPatients,
         LearntFrom,
-        evaluation_batches,
         labelled_patients,
         learnt_from,
         steps_per_epoch,
-        training_batches,
-        verify,
     )
     from keras_ecg_mae.dataset.writing import prepare, split_table
 
 __all__ = [
+    "Draws",
     "LabelledPatients",
     "LearntFrom",
     "Manifest",
+    "Portion",
     "evaluation_batches",
     "labelled_patients",
     "learnt_from",
@@ -36,7 +36,8 @@ __all__ = [
 # Only reading needs TensorFlow, which takes seconds and half a gigabyte to import: so nothing is imported before it is
 # asked for, and the processes that `prepare` starts do without.
 _MODULES = {
-    "manifest": ("Manifest", "read_cohort", "read_manifest"),
+    "batches": ("Draws", "Portion", "evaluation_batches", "training_batches"),
+    "manifest": ("Manifest", "read_cohort", "read_manifest", "verify"),
     "writing": ("prepare", "split_table"),
 }
 
@@ -44,5 +45,5 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = next((module for module, names in _MODULES.items() if name in names), "reading")
+    module = next((module for module, names in _MODULES.items() if name in names), "selection")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -12,14 +12,14 @@ from typing import Any
 
 from absl import logging
 
-from keras_ecg_mae.dataset.pool import Step, Task
-from keras_ecg_mae.dataset.shard_result import UNFINISHED
+from keras_ecg_mae.dataset.runners import Step
+from keras_ecg_mae.dataset.shards import UNFINISHED, ShardTask
 from keras_ecg_mae.errors import ConfigError, DatasetError
-from keras_ecg_mae.files import storage_path, whole_file
+from keras_ecg_mae.files import storage_path, write_whole
 
 
-def work_in_beam(
-    step: Step[Task], tasks: Iterable[Task], folder: str, runner: str, runner_arguments: Sequence[str]
+def run_in_beam(
+    step: Step, tasks: Iterable[ShardTask], folder: str, runner: str, runner_arguments: Sequence[str]
 ) -> None:
     """Does a step with each task in a pipeline, and waits for its end.
 
@@ -38,11 +38,14 @@ def work_in_beam(
         DatasetError: the pipeline failed.
     """
     beam = import_beam(runner)
-    paths = [_store(folder, number, task) for number, task in enumerate(tasks)]
+    paths = []
+    for number, task in enumerate(tasks):
+        paths.append(f"{folder}/{UNFINISHED}/{number:06d}.task")
+        write_whole(paths[-1], pickle.dumps(task))
     logging.info("%d shards go to %s.", len(paths), runner)
     with running_pipeline(runner, runner_arguments, "goes on with the shards that are finished") as pipeline:
         stored = pipeline | "Shards" >> beam.Create(paths) | "Deal out" >> beam.Reshuffle()
-        stored | step.__name__ >> beam.Map(_work, step)
+        stored | step.__name__ >> beam.Map(_run_stored, step)
 
 
 def import_beam(runner: str) -> Any:
@@ -79,18 +82,6 @@ def running_pipeline(runner: str, runner_arguments: Sequence[str], again: str) -
         ) from error
 
 
-def _store(folder: str, number: int, task: Task) -> str:
-    path = f"{folder}/{UNFINISHED}/{number:06d}.task"
-    with whole_file(path) as file:
-        pickle.dump(task, file)
-    return path
-
-
-def _work(path: str, step: Step[Task]) -> None:
-    with storage_path(path).open("rb") as file:
-        task = pickle.load(file)
-    step(task, _nothing)
-
-
-def _nothing() -> None:
-    """No progress of our own: the runner shows it."""
+def _run_stored(path: str, step: Step) -> None:
+    # No progress of our own: the runner shows it.
+    step(pickle.loads(storage_path(path).read_bytes()), lambda: None)

@@ -1,15 +1,15 @@
 """The description of a dataset folder: `manifest.json`, written last, so that a folder with one is complete."""
 
 import hashlib
-import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_ecg_mae import spec
 from keras_ecg_mae.cohort.description import CohortDescription, parse_description
 from keras_ecg_mae.errors import DatasetError, FileError
-from keras_ecg_mae.files import read_if_there, size_bytes, write_whole
+from keras_ecg_mae.files import read_json, sha256, size_bytes, write_json
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.csv"
@@ -17,7 +17,8 @@ FINDINGS = "findings.csv"
 COHORT = "cohort.json"
 # Raised where manifests, or shards of the same recordings and settings, hold something else: a dataset of another
 # format is neither read nor gone on with.
-FORMAT = 3
+FORMAT = 4
+_VERIFYING_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -89,23 +90,50 @@ class Manifest(CohortDescription):
         """Writes `manifest.json`: whole, or not at all."""
         content = {"format": FORMAT, "signal": spec.signal_contract(), **asdict(self)}
         del content["folder"]
-        write_whole(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path, content)
 
 
 def read_manifest(folder: str) -> Manifest:
     """Reads the description of a dataset folder and looks whether its shards are there.
 
     Raises:
-        DatasetError: no dataset lies there, it is of another signal contract, or a shard is missing or cut off.
+        DatasetError: no dataset lies there, it is of another format or signal contract, or a shard is missing or cut
+            off. FileError: the manifest cannot be read.
     """
-    path = f"{folder.rstrip('/')}/{MANIFEST}"
-    content = read_if_there(path)
-    if content is None:
-        raise DatasetError(f"{path}: Expected a dataset folder that prepare finished. Received none.")
-    manifest = _parse(folder, path, content)
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        raise DatasetError(
+            f"{folder.rstrip('/')}/{MANIFEST}: Expected a dataset folder that prepare finished. Received none."
+        )
     for shard in manifest.shards:
-        _check_size(manifest.shard_path(shard), shard.size_bytes)
+        path = manifest.shard_path(shard)
+        try:
+            received = size_bytes(path)
+        except FileError as error:
+            raise DatasetError(f"{path}: Expected this shard, which {MANIFEST} lists. Received none.") from error
+        if received != shard.size_bytes:
+            raise DatasetError(f"{path}: Expected a shard of {shard.size_bytes} bytes. Received {received}.")
     return manifest
+
+
+def verify(manifest: Manifest) -> None:
+    """Compares every shard with its checksum.
+
+    Raises:
+        DatasetError: a shard differs; names the file. FileError: it cannot be read.
+    """
+
+    def check(shard: Shard) -> None:
+        path = manifest.shard_path(shard)
+        received = sha256(path)
+        if received != shard.sha256:
+            raise DatasetError(
+                f"{path}: Expected the SHA-256 {shard.sha256}. Received {received}: the shard is damaged, copy it or "
+                "prepare the dataset again."
+            )
+
+    with ThreadPoolExecutor(_VERIFYING_THREADS) as threads:
+        list(threads.map(check, manifest.shards))
 
 
 def read_cohort(folder: str) -> CohortDescription:
@@ -114,16 +142,16 @@ def read_cohort(folder: str) -> CohortDescription:
     Where both lie in the folder, the dataset counts: it says who was accepted.
 
     Raises:
-        DatasetError: neither lies in the folder, or what does cannot be read.
+        DatasetError: neither lies in the folder, or it is of another format. FileError: it cannot be read.
     """
-    manifest, path = (f"{folder.rstrip('/')}/{name}" for name in (MANIFEST, COHORT))
-    content = read_if_there(manifest)
-    if content is not None:
-        return _parse(folder, manifest, content)
-    content = read_if_there(path)
+    manifest = _read_manifest(folder)
+    if manifest is not None:
+        return manifest
+    path = f"{folder.rstrip('/')}/{COHORT}"
+    content = _read_format(path)
     if content is None:
         raise DatasetError(f"{folder}: Expected {MANIFEST} or {COHORT}, which prepare writes. Received neither.")
-    return CohortDescription(**parse_description(path, _parse_json(path, content)))
+    return CohortDescription(**parse_description(path, content))
 
 
 def write_cohort(
@@ -131,37 +159,23 @@ def write_cohort(
 ) -> None:
     """Writes `cohort.json`, what `prepare --table_only` leaves; `settings`, `table_sha256` as in `Manifest`."""
     content = {"format": FORMAT, **asdict(description), "settings": settings, "table_sha256": table_sha256}
-    write_whole(f"{folder.rstrip('/')}/{COHORT}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_json(f"{folder.rstrip('/')}/{COHORT}", content)
 
 
-def _parse_json(path: str, text: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:  # neither JSON nor UTF-8
-        raise DatasetError(f"{path}: Expected JSON. Received: {error}.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        received = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise DatasetError(
-            f"{path}: Expected the format {FORMAT}. Received {received!r}: prepare it again with this version, "
-            "into another --output or after removing the folder."
-        )
-    return content
-
-
-def _parse(folder: str, path: str, text: bytes) -> Manifest:
-    content = _parse_json(path, text)
-    signal = content.pop("signal", None)
-    if not isinstance(signal, dict):
-        raise DatasetError(f"{path}: Expected an object under signal. Received {signal!r}.")
+def _read_manifest(folder: str) -> Manifest | None:
+    path = f"{folder.rstrip('/')}/{MANIFEST}"
+    content = _read_format(path)
+    if content is None:
+        return None
     for name, expected in spec.signal_contract().items():
-        if signal.get(name) != expected:
+        if (received := content["signal"].get(name)) != expected:
             raise DatasetError(
-                f"{path}: Expected {name} {expected}. Received {signal.get(name)}: "
+                f"{path}: Expected {name} {expected}. Received {received}: "
                 "the dataset was prepared for another signal contract, prepare it again."
             )
-    del content["format"]
-    content |= parse_description(path, content)
+    del content["format"], content["signal"]
     try:
+        content |= parse_description(path, content)
         content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
         return Manifest(folder=folder, **content)
     except (KeyError, TypeError) as error:
@@ -170,10 +184,12 @@ def _parse(folder: str, path: str, text: bytes) -> Manifest:
         ) from error
 
 
-def _check_size(path: str, expected: int) -> None:
-    try:
-        received = size_bytes(path)
-    except FileError as error:
-        raise DatasetError(f"{path}: Expected this shard, which {MANIFEST} lists. Received none.") from error
-    if received != expected:
-        raise DatasetError(f"{path}: Expected a shard of {expected} bytes. Received {received}.")
+def _read_format(path: str) -> dict[str, Any] | None:
+    """A file of this package's present format; None where there is none."""
+    content = read_json(path)
+    if content is not None and content.get("format") != FORMAT:
+        raise DatasetError(
+            f"{path}: Expected the format {FORMAT}. Received {content.get('format')!r}: prepare it again with this "
+            "version, into another --output or after removing the folder."
+        )
+    return content

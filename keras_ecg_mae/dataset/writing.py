@@ -3,26 +3,35 @@
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from absl import logging
 
 from keras_ecg_mae.cohort.description import CohortDescription, describe
+from keras_ecg_mae.cohort.page import COHORT_PAGE, cohort_page
 from keras_ecg_mae.cohort.patient_key import PatientKeys, create_keys, read_keys, secret_path
 from keras_ecg_mae.cohort.read import Table, read_table
-from keras_ecg_mae.cohort.split import assign_splits
+from keras_ecg_mae.cohort.split import assign_splits, hashed_order
+from keras_ecg_mae.cohort.table_problems import TABLE_PROBLEMS
 from keras_ecg_mae.config import SPLITS, Cohort, Quality, Section, Signal
-from keras_ecg_mae.dataset.duplicates import DUPLICATE, find_duplicates, removal_tasks
-from keras_ecg_mae.dataset.gathering import gather
-from keras_ecg_mae.dataset.lists import write_rejected, write_reports
+from keras_ecg_mae.dataset.collecting import (
+    DUPLICATE,
+    duplicates_to_remove,
+    find_duplicates,
+    manifest_shards,
+    rejections,
+    warn_of_leaks,
+    write_findings,
+    write_rejected,
+)
+from keras_ecg_mae.dataset.example import Metadata
 from keras_ecg_mae.dataset.manifest import COHORT, FORMAT, MANIFEST, REJECTED, Manifest, read_manifest, write_cohort
-from keras_ecg_mae.dataset.plan import plan_shards, shard_tasks
-from keras_ecg_mae.dataset.shard import remove_recordings, write_shard
-from keras_ecg_mae.dataset.unfinished import (
+from keras_ecg_mae.dataset.resume import (
     begin,
     check_unfinished,
     clear,
@@ -31,9 +40,10 @@ from keras_ecg_mae.dataset.unfinished import (
     refuse_foreign,
     still_to_write,
 )
-from keras_ecg_mae.dataset.work import work_on
+from keras_ecg_mae.dataset.runners import run_tasks
+from keras_ecg_mae.dataset.shards import ShardTask, finished_result, remove_duplicates, write_shard
 from keras_ecg_mae.errors import ConfigError, DatasetError
-from keras_ecg_mae.files import storage_path
+from keras_ecg_mae.files import storage_path, write_whole
 
 # Settings that do not change what a dataset holds. The tables count by their checksum, the secret by its fingerprint.
 _CIRCUMSTANCES = ("labels", "echoes", "output", "patient_key_file", "workers", "runner", "table_only")
@@ -91,29 +101,38 @@ def prepare(
         keys = create_keys(secret)
         identity["patient_keys"] = keys.fingerprint
     rows = _split(cohort, table)
-    plans = plan_shards(cohort, rows)
+    shards = plan_shards(cohort, rows)
     identity = begin(folder, identity)
-    waiting = still_to_write(folder, plans, rows["path"], cohort.recordings)
-    tasks = shard_tasks(folder, waiting, rows, cohort=cohort, signal=signal, quality=quality, keys=keys)
-    work_on(write_shard, tasks, cohort, runner_arguments, total=len(rows), done=len(rows) - sum(map(len, waiting)))
-    duplicates = find_duplicates(folder, plans)
+    waiting = still_to_write(folder, shards, rows["path"], cohort.recordings)
+    task = ShardTask(folder, "", cohort, signal, quality)
+    total, left = len(rows), sum(map(len, waiting.values()))
+    run_tasks(write_shard, _tasks(task, waiting, rows, keys), cohort, runner_arguments, total=total, done=total - left)
+    results = {file: finished_result(folder, file) for file in shards}
+    duplicates = find_duplicates(shards, results)
     if DUPLICATE in quality.reject:
-        removals = removal_tasks(folder, plans, duplicates)
-        work_on(remove_recordings, removals, cohort, runner_arguments, total=sum(map(len, removals)))
-    gathered = gather(folder, rows, plans, duplicates)
-    write_rejected(folder, table, gathered.rejected)
-    description = _describe(cohort, table, rows[gathered.accepted], gathered.rejected, gathered.findings)
+        removed = duplicates_to_remove(folder, shards, results, duplicates)
+        removals = [replace(task, file=file, duplicates=places) for file, places in removed.items()]
+        run_tasks(remove_duplicates, removals, cohort, runner_arguments, total=sum(map(len, removals)))
+        results |= {file: finished_result(folder, file) for file in removed}
+    rejected = rejections(rows, shards, results, duplicates)
+    write_rejected(folder, table, rejected)
+    findings = write_findings(folder, rows, shards, results, duplicates)
+    warn_of_leaks(rows, duplicates, rejected)
+    description = _describe(cohort, table, rows.drop(list(rejected)), (reason for reason, _ in rejected.values()))
+    description = replace(description, findings=findings)
     if description.count() == 0:
-        discard(folder, (plan.file for plan in plans))
+        discard(folder, shards)
         count = sum(description.rejected.values())
         raise DatasetError(
             f"{cohort.labels}: Expected at least one usable recording. Received none: all {count} were rejected "
-            f"({_tally(description.rejected)}), the first, {rows['path'][0]}, because: {gathered.rejected[0][1]} "
+            f"({_tally(description.rejected)}), the first, {rows['path'][0]}, because: {rejected[0][1]} "
             f"See {folder}/{REJECTED}."
         )
-    write_reports(folder, table, description, identity["settings"], "The cohort of a dataset")
+    _write_reports(folder, table, description, identity["settings"], "The cohort of a dataset")
     del identity["format"]  # which the manifest has by itself
-    manifest = Manifest(folder=cohort.output, **vars(description), shards=gathered.shards, **identity)
+    manifest = Manifest(
+        folder=cohort.output, **vars(description), shards=manifest_shards(rows, shards, results), **identity
+    )
     manifest.write()
     storage_path(f"{folder}/{COHORT}").unlink(missing_ok=True)  # the manifest says it of what was accepted
     clear(folder)
@@ -134,24 +153,71 @@ def split_table(cohort: Cohort) -> CohortDescription:
         raise DatasetError(f"{folder}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one.")
     refuse_foreign(folder)
     table = read_table(cohort)
-    description, settings = _describe(cohort, table, _split(cohort, table), {}, {}), _settings(cohort)
+    description, settings = _describe(cohort, table, _split(cohort, table), ()), _settings(cohort)
     write_rejected(folder, table, {})
-    write_reports(folder, table, description, settings, "The cohort of a table, before any recording was opened")
+    _write_reports(folder, table, description, settings, "The cohort of a table, before any recording was opened")
     write_cohort(folder, description, settings=settings, table_sha256=table.sha256)
     return description
 
 
-def _describe(
-    cohort: Cohort,
-    table: Table,
-    rows: pd.DataFrame,
-    rejected: Mapping[int, tuple[str, str]],
-    findings: Mapping[str, int],
-) -> CohortDescription:
-    """Who is in `rows`, how many recordings were left out, by the table itself too, and what was found in the rest."""
-    reasons = Counter(reason for reason, _ in rejected.values()) + table.problems.tally()
+def plan_shards(cohort: Cohort, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Deals the rows of `cohort.Table.rows`, with their `split`, out to shards.
+
+    Their order looks random and does not depend on that of the table.
+
+    Returns:
+        By each shard's path in the dataset folder, the positions of its rows in their order.
+    """
+    order = np.argsort(np.array(hashed_order(rows["record_id"], cohort.split_seed), dtype="S16"), kind="stable")
+    shards = {}
+    for (institution, split), group in rows[["institution", "split"]].iloc[order].groupby(["institution", "split"]):
+        count = -(-len(group) // cohort.records_per_shard)
+        for number, positions in enumerate(np.array_split(group.index.to_numpy(), count)):
+            shards[f"{institution}/{split}-{number:05d}-of-{count:05d}.tfrecord"] = positions
+    return shards
+
+
+def _tasks(
+    task: ShardTask, shards: Mapping[str, np.ndarray], rows: pd.DataFrame, keys: PatientKeys
+) -> Iterator[ShardTask]:
+    """The task with the file and the recordings of each shard, made when it is asked for."""
+    for file, positions in shards.items():
+        recordings = tuple(
+            (
+                row.path,
+                Metadata(
+                    record_id=row.record_id,
+                    patient_key=keys.key(row.patient_id),
+                    institution=row.institution,
+                    label=None if np.isnan(row.label) else int(row.label),
+                    lvef=None if np.isnan(row.lvef) else float(row.lvef),
+                    age=None if np.isnan(row.age) else float(row.age),
+                    sex=row.sex,
+                ),
+            )
+            for row in rows.loc[positions].itertuples()
+        )
+        yield replace(task, file=file, recordings=recordings)
+
+
+def _describe(cohort: Cohort, table: Table, rows: pd.DataFrame, reasons: Iterable[str]) -> CohortDescription:
+    """Who is in `rows`, and how many recordings were left out, for `reasons` and by the table itself."""
+    rejected = Counter(reasons) + table.problems.tally()
     description = describe(rows, table.label_name, cohort.external_institutions)
-    return replace(description, rejected=dict(sorted(reasons.items())), findings=findings, table=table.summary)
+    return replace(description, rejected=dict(sorted(rejected.items())), table=table.summary)
+
+
+def _write_reports(
+    folder: str, table: Table, description: CohortDescription, settings: Mapping[str, Any], title: str
+) -> None:
+    """Writes `cohort.html`, and `table_problems.csv` where the table has any."""
+    problems = f"{folder}/{TABLE_PROBLEMS}"
+    if table.problems.counts():
+        write_whole(problems, table.problems.csv())
+    else:
+        storage_path(problems).unlink(missing_ok=True)  # of another table, by --table_only
+    # Without the folder's name: the same dataset has the same bytes, wherever it lies.
+    write_whole(f"{folder}/{COHORT_PAGE}", cohort_page(description, settings, title))
 
 
 def _split(cohort: Cohort, table: Table) -> pd.DataFrame:

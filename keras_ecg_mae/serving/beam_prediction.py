@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import read_manifest
 from keras_ecg_mae.dataset.beam_pipeline import running_pipeline
-from keras_ecg_mae.dataset.schema import decode
+from keras_ecg_mae.dataset.example import decode
 from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.serving.predict import Recording, load_model, predict_recordings
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import Prediction
-from keras_ecg_mae.dataset.schema import encode_units, to_units
+from keras_ecg_mae.dataset.example import encode_units, to_units
 from keras_ecg_mae.errors import ConfigError, ServerError
 from keras_ecg_mae.serving.exported_model import Answer
 from keras_ecg_mae.serving.signatures import (

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from keras_ecg_mae.config import SPLITS, Config, Quality, Signal
 from keras_ecg_mae.dataset import evaluation_batches, read_manifest
-from keras_ecg_mae.dataset.schema import to_units
+from keras_ecg_mae.dataset.example import to_units
 from keras_ecg_mae.errors import ConfigError, RecordingError, RunError
 from keras_ecg_mae.files import file_errors, is_remote, storage_path
 from keras_ecg_mae.recordings import conform

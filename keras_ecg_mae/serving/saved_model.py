@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import Export
-from keras_ecg_mae.dataset.schema import encode_units, to_units
+from keras_ecg_mae.dataset.example import encode_units, to_units
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ecg_mae.dataset import schema
+from keras_ecg_mae.dataset.example import decode_ecg
 from keras_ecg_mae.layers.tokens import to_patches
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
@@ -82,7 +82,7 @@ def classifier_signatures(
         return {FEATURES: number_where(ok, classifier.features(ecg, training=False)), INPUT_OK: ok}
 
     def classify_examples(examples: tf.Tensor) -> Outputs:
-        return classify(schema.decode_ecg(examples))
+        return classify(decode_ecg(examples))
 
     return (
         Signature(DEFAULT, (ECG_INPUT,), classify),
@@ -106,7 +106,7 @@ def autoencoder_signatures(autoencoder: MaskedAutoencoder, *, max_flat_leads: in
         return {FEATURES: number_where(ok, mean_token(autoencoder, ecg)), INPUT_OK: ok}
 
     def encode_examples(examples: tf.Tensor) -> Outputs:
-        return encode(schema.decode_ecg(examples))
+        return encode(decode_ecg(examples))
 
     def reconstruct(ecg: tf.Tensor, mask_noise: tf.Tensor) -> Outputs:
         ecg, ok = sanitize_input(ecg, max_flat_leads)
@@ -141,7 +141,7 @@ def number_where(ok: tf.Tensor, values: Any) -> tf.Tensor:
 def sanitize_input(ecg: tf.Tensor, max_flat_leads: int) -> tuple[tf.Tensor, tf.Tensor]:
     """A recording as a dataset would store it, and whether `prepare` would have accepted it.
 
-    Samples are rounded to the unit of `dataset/schema.py`, so that a recording has one value, the one it had in
+    Samples are rounded to the unit of `dataset/example.py`, so that a recording has one value, the one it had in
     training, whether it comes as a tf.Example, from a file, or from a client that has not rounded it.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from keras_ecg_mae.dataset.schema import encode_units, to_units
+from keras_ecg_mae.dataset.example import encode_units, to_units
 from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.serving.signatures import ECG_INPUT, EXAMPLES_INPUT, NOISE_INPUT, Signature
 from keras_ecg_mae.simulation.device import Device

@@ -13,7 +13,15 @@ from sklearn.metrics import roc_auc_score
 from tensorboard.plugins.hparams import api as hparams
 
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.dataset import Manifest, evaluation_batches, labelled_patients, steps_per_epoch, training_batches
+from keras_ecg_mae.dataset import (
+    Draws,
+    Manifest,
+    Portion,
+    evaluation_batches,
+    labelled_patients,
+    steps_per_epoch,
+    training_batches,
+)
 from keras_ecg_mae.errors import DatasetError, DivergedError, RunError
 from keras_ecg_mae.files import file_errors, local_copy
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
@@ -239,20 +247,16 @@ def _run(
         logits = model(batch["ecg"], training=True, **noise)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=logits)
 
-    def batches_from(epoch: int, step: int, replicas: int, own_replicas: range) -> tf.data.Dataset:
+    def batches_from(portion: Portion) -> tf.data.Dataset:
         return training_batches(
             manifest,
             batch_size=settings.batch_size,
             epochs=trial.epochs,
-            first_epoch=epoch,
-            first_step=step,
             seed=seed,
             labelled=True,
             label_fraction=fraction,
-            time_shift=settings.time_shift,
-            path_noise=model.encoder.depth if drop_path else 0,
-            replicas=replicas,
-            own_replicas=own_replicas,
+            draws=Draws(time_shift=settings.time_shift, path_noise=model.encoder.depth if drop_path else 0),
+            portion=portion,
         )
 
     held_out = evaluation_batches(

@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import Training
+from keras_ecg_mae.dataset import Portion
 from keras_ecg_mae.errors import DivergedError, PreemptedError, RunError
 from keras_ecg_mae.files import write_whole
 from keras_ecg_mae.training.best_weights import BestWeights
@@ -34,7 +35,7 @@ SECONDS_PER_CALL = 5.0
 CHECKPOINT_SHARE = 0.01
 NOT_FINITE = "not_finite.csv"
 
-BatchesFrom = Callable[[int, int, int, range], tf.data.Dataset]
+BatchesFrom = Callable[[Portion], tf.data.Dataset]
 Validate = Callable[[int, MetricsLog], dict[str, float]]
 
 
@@ -48,8 +49,7 @@ class Trainer:
         model, optimizer: made in the strategy's scope.
         losses: a batch on one replica -> the loss of each of its recordings, `(batch,)`.
         inputs: what of a batch goes to the devices.
-        batches_from: epoch, step of it, replicas, and those of this worker -> the shares of these replicas in all
-            batches from there on, as `dataset.training_batches` gives them.
+        batches_from: a portion of the batches -> these, as `dataset.training_batches` gives them.
         validate: called after each epoch with its number and the log; gives scalars.
         best: which epoch's weights are kept beside the last ones.
         patience: epochs without a better one before the training is ended.
@@ -176,7 +176,7 @@ class Trainer:
         replicas = context.num_replicas_in_sync
         own = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * own
-        batches = self._batches_from(epoch, step, replicas, range(first, first + own))
+        batches = self._batches_from(Portion(epoch, step, replicas, range(first, first + own)))
         return batches.map(lambda batch: {name: batch[name] for name in self._inputs})
 
     def _train_epoch(
@@ -239,7 +239,7 @@ class Trainer:
 
     def _refuse(self, epoch: int, loss: float, norm: float) -> None:
         step = self._done - epoch * self._steps_per_epoch
-        batch = next(iter(self._batches_from(epoch, step, 1, range(1))))
+        batch = next(iter(self._batches_from(Portion(epoch, step))))
         peaks = np.abs(batch["ecg"].numpy()).max(axis=(1, 2))
         records = [record.decode() for record in batch["record_id"].numpy()]
         # NaN sorts last and so comes first.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.dataset import Manifest, evaluation_batches, steps_per_epoch, training_batches
+from keras_ecg_mae.dataset import Draws, Manifest, Portion, evaluation_batches, steps_per_epoch, training_batches
 from keras_ecg_mae.files import file_errors, storage_path, write_whole
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_errors, reconstruction_loss
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
@@ -104,20 +104,16 @@ def pretrain(
     def losses(batch: Batch) -> tf.Tensor:
         return reconstruction_loss(model(batch["ecg"], batch["mask_noise"], training=True))
 
-    def batches_from(epoch: int, step: int, replicas: int, own_replicas: range) -> tf.data.Dataset:
+    def batches_from(portion: Portion) -> tf.data.Dataset:
         return training_batches(
             manifest,
             batch_size=settings.batch_size,
             epochs=settings.epochs,
-            first_epoch=epoch,
-            first_step=step,
             seed=config.training.seed,
             labelled=False,
             splits=settings.splits,
-            time_shift=settings.time_shift,
-            mask_noise=True,
-            replicas=replicas,
-            own_replicas=own_replicas,
+            draws=Draws(time_shift=settings.time_shift, mask_noise=True),
+            portion=portion,
         )
 
     validation_split = "validation" if manifest.count("validation") else "train"

@@ -15,12 +15,31 @@ import wfdb
 from keras_ecg_mae import spec
 from keras_ecg_mae.cohort.description import Count
 from keras_ecg_mae.config import Cohort
-from keras_ecg_mae.dataset import Manifest, read_manifest
+from keras_ecg_mae.dataset import Manifest, read_manifest, training_batches
+from keras_ecg_mae.dataset.example import Metadata, encode_units, to_units
 from keras_ecg_mae.dataset.manifest import Shard
-from keras_ecg_mae.dataset.schema import Metadata, encode
 from keras_ecg_mae.files import sha256
 
 Contents = Callable[[Path], dict[str, bytes]]
+Batches = list[dict[str, np.ndarray]]
+SECRET = "0123456789abcdef"
+
+
+def read(dataset: Manifest, **settings: Any) -> Batches:
+    settings = {"batch_size": 16, "epochs": 2, "seed": 3, "labelled": False} | settings
+    return list(training_batches(dataset, **settings).as_numpy_iterator())
+
+
+def names(batches: Batches) -> list[bytes]:
+    return [name for batch in batches for name in batch["record_id"].tolist()]
+
+
+def assert_same(first: Batches, second: Batches) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
 
 
 @pytest.fixture
@@ -35,7 +54,7 @@ def contents() -> Contents:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> str:
-    (tmp_path / "secret").write_text("0123456789abcdef")
+    (tmp_path / "secret").write_text(SECRET)
     return str(tmp_path / "secret")
 
 
@@ -179,8 +198,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
                 ecg_mv = (number + np.arange(spec.SAMPLES) + np.zeros((12, 1))) * 1e-3
                 label = None if number % 3 == 2 else number % 3
                 name = f"record-{number}"
-                metadata = Metadata(name, f"key-{number}", "north", label, None, None, "")
-                writer.write(encode(ecg_mv, metadata))
+                metadata = Metadata(name, f"key-{number}", "north", label)
+                writer.write(encode_units(to_units(name, ecg_mv), metadata))
         labelled = sum(number % 3 != 2 for number in numbers)
         path = str(folder / file)
         shards.append(Shard(file, "north", split, len(numbers), labelled, (folder / file).stat().st_size, sha256(path)))

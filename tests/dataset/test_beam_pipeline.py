@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keras_ecg_mae.config import Config, Quality
+from keras_ecg_mae.config import Cohort, Config, Quality, Signal
 from keras_ecg_mae.dataset import prepare
-from keras_ecg_mae.dataset.beam_pipeline import work_in_beam
-from keras_ecg_mae.dataset.shard import RemovalTask, remove_recordings
+from keras_ecg_mae.dataset.beam_pipeline import run_in_beam
+from keras_ecg_mae.dataset.shards import ShardTask, remove_duplicates
 from keras_ecg_mae.errors import ConfigError, DatasetError
 from keras_ecg_mae.prepare import main
 
@@ -36,9 +36,10 @@ def test_the_same_bytes_as_on_one_machine(
 
 def test_a_pipeline_that_fails_says_why(tmp_path: Path) -> None:
     (tmp_path / ".unfinished").mkdir()
-    task = RemovalTask(str(tmp_path), "north/train-00000-of-00001.tfrecord", (0,))
+    file = "north/train-00000-of-00001.tfrecord"
+    task = ShardTask(str(tmp_path), file, Cohort(), Signal(), Quality(), duplicates=(0,))
     with pytest.raises(DatasetError, match=r"--runner=DirectRunner: .* Received \w+: .*Expected this shard"):
-        work_in_beam(remove_recordings, [task], str(tmp_path), "DirectRunner", [])
+        run_in_beam(remove_duplicates, [task], str(tmp_path), "DirectRunner", [])
 
 
 def test_without_beam_it_says_how_to_get_it(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,8 @@ from hypothesis import strategies as st
 
 from keras_ecg_mae.config import Quality
 from keras_ecg_mae.dataset import Manifest, evaluation_batches, prepare, verify
-from keras_ecg_mae.dataset.duplicates import first_with_same
+from keras_ecg_mae.dataset.collecting import find_duplicates
+from keras_ecg_mae.dataset.shards import ShardResult
 
 if TYPE_CHECKING:
     from tests.dataset.conftest import Contents, Hospital
@@ -69,13 +69,16 @@ def test_all_but_the_first_are_left_out_where_configured(
     assert contents(tmp_path / "again") == contents(tmp_path / "dataset")
 
 
-@given(st.lists(st.integers(0, 6), max_size=40), st.randoms(use_true_random=False))
-def test_the_first_in_the_table_is_named(values: list[int], random: object) -> None:
-    positions = np.random.default_rng(len(values)).permutation(2 * len(values))[: len(values)]
-    digests = np.array([(value % 2, value // 2) for value in values], np.uint64).reshape(-1, 2)
-    found = first_with_same(positions, digests)
-    groups: dict[int, list[int]] = {}
-    for position, value in zip(positions.tolist(), values, strict=True):
-        groups.setdefault(value, []).append(position)
-    assert found == {later: min(group) for group in groups.values() for later in group if later != min(group)}
-    assert sum(Counter(values).values()) - len(groups) == len(found)
+@given(st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=1, max_size=40), st.integers(1, 5))
+def test_the_first_in_the_table_is_named(digests: list[str], count: int) -> None:
+    positions = np.random.default_rng(len(digests)).permutation(2 * len(digests))[: len(digests)]
+    shards = {str(shard): part for shard, part in enumerate(np.array_split(positions, count))}
+    results = {
+        str(shard): ShardResult(digests=part.tolist()) for shard, part in enumerate(np.array_split(digests, count))
+    }
+    groups: dict[str, list[int]] = {}
+    for position, digest in zip(positions.tolist(), digests, strict=True):
+        groups.setdefault(digest, []).append(position)
+    groups.pop("", None)  # of recordings that were rejected
+    expected = {later: min(group) for group in groups.values() for later in group if later != min(group)}
+    assert find_duplicates(shards, results) == expected

@@ -16,8 +16,8 @@ import pytest
 
 from keras_ecg_mae.config import Quality, Signal
 from keras_ecg_mae.dataset import evaluation_batches, prepare, read_manifest, verify
-from keras_ecg_mae.dataset.shard import ShardTask, write_shard
-from keras_ecg_mae.errors import ConfigError, DatasetError
+from keras_ecg_mae.dataset.shards import ShardTask, write_shard
+from keras_ecg_mae.errors import ConfigError, DatasetError, FileError
 
 if TYPE_CHECKING:
     from tests.conftest import Rows
@@ -195,9 +195,10 @@ def test_settings_that_are_missing(hospital: Hospital, tmp_path: Path) -> None:
 
 
 def test_a_shard_that_cannot_be_written(hospital: Hospital, tmp_path: Path) -> None:
-    cohort = hospital.cohort(tmp_path)
-    with pytest.raises(DatasetError, match=r"nowhere/train\.tfrecord: Expected to write this file"):
-        write_shard(ShardTask(str(tmp_path / "nowhere"), "train.tfrecord", cohort, Signal(), Quality(), ()), int)
+    (tmp_path / "file").write_text("")
+    task = ShardTask(str(tmp_path / "file"), "train.tfrecord", hospital.cohort(tmp_path), Signal(), Quality())
+    with pytest.raises(FileError, match=r"file/train\.tfrecord"):
+        write_shard(task, int)
 
 
 def test_the_manifest_tells_what_the_dataset_is(hospital: Hospital, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_ecg_mae.dataset.schema import Metadata, decode, encode
+from keras_ecg_mae.dataset.example import Metadata, decode, encode_units, to_units
 from keras_ecg_mae.errors import RecordingError
 from keras_ecg_mae.recordings.quality import check_amplitude, check_flat_leads
 from keras_ecg_mae.serving.signatures import sanitize_input
@@ -20,14 +20,14 @@ def accepted(ecg_mv: np.ndarray, max_flat_leads: int) -> bool:
     try:
         check_amplitude("record", ecg_mv)
         check_flat_leads("record", ecg_mv, max_flat_leads)
-        encode(ecg_mv, NOBODY)
+        encode_units(to_units("record", ecg_mv), NOBODY)
     except RecordingError:
         return False
     return True
 
 
 def stored(ecg_mv: np.ndarray) -> np.ndarray:
-    return decode(tf.constant([encode(ecg_mv, NOBODY)]), ["ecg"])["ecg"].numpy()[0]
+    return decode(tf.constant([encode_units(to_units("record", ecg_mv), NOBODY)]), ["ecg"])["ecg"].numpy()[0]
 
 
 @given(

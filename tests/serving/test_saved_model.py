@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ecg_mae.dataset.schema import Metadata, encode
+from keras_ecg_mae.dataset.example import Metadata, encode_units, to_units
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import Transformer, build_classifier
@@ -65,7 +65,7 @@ def test_every_signature_answers_what_the_model_does(exported: Path, classifier:
     probability = np.asarray(classifier.probability(ecgs))
     assert np.std(probability) > 1e-3
     features = np.asarray(classifier.features(ecgs))
-    examples = [encode(ecg, NOBODY) for ecg in ecgs]
+    examples = [encode_units(to_units("record", ecg), NOBODY) for ecg in ecgs]
     for batch in (1, 7, 16):
         answer = serve(exported, "serving_default", ecg=ecgs[:batch])
         assert np.allclose(answer["lvsd_probability"], probability[:batch], rtol=0, atol=1e-5)
@@ -213,7 +213,7 @@ def test_an_autoencoder_encodes_and_reconstructs(
     assert np.isnan(answer["reconstruction"][2]).all()
     features = serve(exported_autoencoder, "serving_default", ecg=ecgs)["features"]
     assert features.shape == (16, 32)
-    examples = [encode(one, NOBODY) for one in ecgs]
+    examples = [encode_units(to_units("record", one), NOBODY) for one in ecgs]
     for signature, inputs in (("encode", {"ecg": ecgs}), ("serve_examples", {"examples": examples})):
         assert np.array_equal(serve(exported_autoencoder, signature, **inputs)["features"], features)
     with pytest.raises(RunError, match=r"mae/1: Expected the export of a classifier. Received an autoencoder's."):

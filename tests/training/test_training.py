@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ecg_mae.config import Config
-from keras_ecg_mae.dataset import Manifest, evaluation_batches, training_batches
+from keras_ecg_mae.dataset import Draws, Manifest, evaluation_batches, training_batches
 from keras_ecg_mae.errors import ConfigError, DatasetError, RunError
 from keras_ecg_mae.training.checkpoints import Checkpoints
 from keras_ecg_mae.training.distribution import check_batch
@@ -131,7 +131,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_lists_the_recordings(
 
 
 def first_batches(manifest: Manifest) -> tf.data.Dataset:
-    return training_batches(manifest, batch_size=8, epochs=1, seed=0, labelled=False, time_shift=True, mask_noise=True)
+    draws = Draws(time_shift=True, mask_noise=True)
+    return training_batches(manifest, batch_size=8, epochs=1, seed=0, labelled=False, draws=draws)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pandas as pd
 import tensorflow as tf
 
 from keras_ecg_mae.cohort.description import describe
-from keras_ecg_mae.dataset import schema
+from keras_ecg_mae.dataset.example import TFRecordFile, decode
 from keras_ecg_mae.dataset.manifest import Manifest, Shard
+from keras_ecg_mae.dataset.selection import without_autotuning
 from keras_ecg_mae.errors import DatasetError
-from keras_ecg_mae.files import sha256, storage_path
+from keras_ecg_mae.files import storage_path
 
 _NAMES = ("record_id", "patient_key", "institution", "label", "lvef", "age", "sex")
 _BATCH = 256
@@ -67,44 +68,31 @@ def collect_examples(
 class _Shards:
     """The shards of one institution and split, filled one after another."""
 
-    def __init__(self, folder: str, institution: str, split: str, records_per_shard: int):
-        self._folder, self._institution, self._split, self._size = folder, institution, split, records_per_shard
-        self._writer: tf.io.TFRecordWriter | None = None
-        self._file, self._records, self._labelled = "", 0, 0
+    def __init__(self, folder: str, institution: str, split: str, size: int):
+        self._folder, self._institution, self._split, self._size = folder, institution, split, size
         self._shards: list[Shard] = []
         storage_path(f"{folder}/{institution}").mkdir(parents=True, exist_ok=True)
+        self._open()
 
     def write(self, record: Mapping[str, Any]) -> None:
         if self._records == self._size:
-            self._finish()
-        if self._writer is None:
-            self._file = f"{self._institution}/{self._split}-{len(self._shards):05d}.tfrecord"
-            self._writer = tf.io.TFRecordWriter(f"{self._folder}/{self._file}")
+            self.close()
+            self._open()
         self._writer.write(record["serialized"])
         self._records += 1
         self._labelled += not np.isnan(record["label"])
 
     def close(self) -> list[Shard]:
-        self._finish()
+        self._file.close()
+        name = f"{self._institution}/{self._split}-{len(self._shards):05d}.tfrecord"
+        counts = (self._records, self._labelled, self._writer.size_bytes, self._writer.sha256)
+        self._shards.append(Shard(name, self._institution, self._split, *counts))
         return self._shards
 
-    def _finish(self) -> None:
-        if self._writer is None:
-            return
-        self._writer.close()
-        path = f"{self._folder}/{self._file}"
-        self._shards.append(
-            Shard(
-                file=self._file,
-                institution=self._institution,
-                split=self._split,
-                records=self._records,
-                labelled=self._labelled,
-                size_bytes=tf.io.gfile.stat(path).length,
-                sha256=sha256(path),
-            )
-        )
-        self._writer, self._records, self._labelled = None, 0, 0
+    def _open(self) -> None:
+        name = f"{self._institution}/{self._split}-{len(self._shards):05d}.tfrecord"
+        self._file = storage_path(f"{self._folder}/{name}").open("wb")
+        self._writer, self._records, self._labelled = TFRecordFile(self._file), 0, 0
 
 
 def _records(patterns: Sequence[str]) -> Any:
@@ -116,8 +104,8 @@ def _records(patterns: Sequence[str]) -> Any:
         for path in paths:
             compression = "GZIP" if path.endswith(".gz") else ""
             try:
-                for serialized in tf.data.TFRecordDataset(path, compression).batch(_BATCH):
-                    features = {name: value.numpy() for name, value in schema.decode(serialized, _NAMES).items()}
+                for serialized in without_autotuning(tf.data.TFRecordDataset(path, compression).batch(_BATCH)):
+                    features = {name: value.numpy() for name, value in decode(serialized, _NAMES).items()}
                     for row, example in enumerate(serialized.numpy()):
                         values = {name: value[row] for name, value in features.items()}
                         text = {name: value.decode() for name, value in values.items() if isinstance(value, bytes)}

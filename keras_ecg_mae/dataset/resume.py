@@ -1,38 +1,27 @@
 """A dataset folder until its manifest is there: begun, entered again after a kill, and cleared."""
 
-import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from absl import logging
 
 from keras_ecg_mae.cohort.page import COHORT_PAGE
 from keras_ecg_mae.cohort.table_problems import TABLE_PROBLEMS
-from keras_ecg_mae.config import Cohort, Quality, Signal
 from keras_ecg_mae.dataset.manifest import COHORT, REJECTED
-from keras_ecg_mae.dataset.plan import Plan
-from keras_ecg_mae.dataset.shard import sidecar_checksum
-from keras_ecg_mae.dataset.shard_result import UNFINISHED, has_results, read_result, result_path
+from keras_ecg_mae.dataset.shards import RESULT_ENDING, UNFINISHED, read_result, result_path, sidecar_checksum
 from keras_ecg_mae.errors import DatasetError, FileError
-from keras_ecg_mae.files import PARTIAL, files_under, is_remote, read_if_there, sha256, storage_path, write_whole
+from keras_ecg_mae.files import PARTIAL, files_under, is_remote, read_json, sha256, storage_path, write_json
 
 _CHECKING_THREADS = 8  # which a disk answers best; the checksums are computed outside of Python's lock
-_IDENTITY = "identity.json"
+_IDENTITY = f"{UNFINISHED}/identity.json"
 # What `prepare --table_only` leaves.
 _TABLE_ONLY = (COHORT, COHORT_PAGE, REJECTED, TABLE_PROBLEMS)
-# What counts where a dataset was begun by a version that did not have the setting yet.
-_DEFAULTS = {
-    section.flag(item.name): list(item.default) if isinstance(item.default, tuple) else item.default
-    for section in (Cohort, Signal, Quality)
-    for item in fields(section)
-}
 _SHARDS, _PARTIAL_FILES = "*-[0-9]*-of-[0-9]*.tfrecord", f".*{PARTIAL}"
 
 
@@ -47,10 +36,10 @@ def check_unfinished(folder: str, identity: Mapping[str, Any]) -> None:
     Raises:
         DatasetError: the folder holds something else, or finished shards of another dataset.
     """
-    there = _read_identity(folder)
+    there = read_json(f"{folder}/{_IDENTITY}")
     if there is None:
         refuse_foreign(folder)
-    elif (found := differences(there, identity)) and has_results(folder):
+    elif (found := differences(there, identity)) and _has_results(folder):
         raise DatasetError(
             f"{folder}: Expected nothing in --output, or what the same prepare has left unfinished. Received finished "
             f"shards of one that differs: {'; '.join(found)}. Give its command to go on with "
@@ -64,15 +53,18 @@ def begin(folder: str, identity: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The identity with the versions of whatever wrote the shards: several where other ones were installed meanwhile.
     """
-    there = _read_identity(folder)
+    there = read_json(f"{folder}/{_IDENTITY}")
     begun = dict(identity)
     if there is not None:
-        # Without a result, a shard is nothing to go on from.
-        _remove(folder, (_PARTIAL_FILES,) if has_results(folder) else (_PARTIAL_FILES, _SHARDS))
-        if has_results(folder):
+        resumed = _has_results(folder)
+        if resumed:
             begun["versions"] = _joined(there["versions"], identity["versions"])
+        # Without a result, a shard is nothing to go on from.
+        for path in list(files_under(folder)):
+            if fnmatch(path.name, _PARTIAL_FILES) or (not resumed and fnmatch(path.name, _SHARDS)):
+                path.unlink()
     if there != begun:
-        write_whole(f"{folder}/{UNFINISHED}/{_IDENTITY}", json.dumps(begun, indent=1, ensure_ascii=False) + "\n")
+        write_json(f"{folder}/{_IDENTITY}", begun)
     return begun
 
 
@@ -84,22 +76,24 @@ def _joined(there: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def still_to_write(folder: str, plans: Sequence[Plan], paths: pd.Series, recordings: str) -> list[Plan]:
+def still_to_write(
+    folder: str, shards: Mapping[str, np.ndarray], paths: pd.Series, recordings: str
+) -> dict[str, np.ndarray]:
     """The shards that are not finished, or no longer what they were when they were: damaged, or of other sidecars.
 
     Args:
         folder: the dataset folder.
-        plans: all shards.
+        shards: positions of the recordings by file, of all shards.
         paths: of the recordings, by their positions.
         recordings: the folder they are relative to.
     """
     root = os.path.realpath(recordings)
 
-    def is_as_written(plan: Plan) -> bool:
-        result, path = read_result(folder, plan.file), f"{folder}/{plan.file}"
+    def is_as_written(file: str) -> bool:
+        result, path = read_result(folder, file), f"{folder}/{file}"
         if result is None:
             return False
-        said = zip(plan.positions, result.sidecars, strict=True)
+        said = zip(shards[file], result.sidecars, strict=True)
         if any(checksum and checksum != sidecar_checksum(root, paths[position]) for position, checksum in said):
             logging.info("%s is written again: its recordings' sidecars have changed.", path)
             return False
@@ -111,25 +105,26 @@ def still_to_write(folder: str, plans: Sequence[Plan], paths: pd.Series, recordi
             logging.warning("%s is written again: it is damaged.", path)
         return is_whole
 
-    if not has_results(folder):
-        return list(plans)
+    if not _has_results(folder):
+        return dict(shards)
     logging.info("%s: what is finished is compared with its checksums.", folder)
     with ThreadPoolExecutor(_CHECKING_THREADS) as threads:
-        as_written = list(threads.map(is_as_written, plans))
-    logging.info("%s: %d of %d shards were finished and are as they were written.", folder, sum(as_written), len(plans))
-    return [plan for plan, is_written in zip(plans, as_written, strict=True) if not is_written]
+        as_written = dict(zip(shards, threads.map(is_as_written, shards), strict=True))
+    finished = sum(as_written.values())
+    logging.info("%s: %d of %d shards were finished and are as they were written.", folder, finished, len(shards))
+    return {file: positions for file, positions in shards.items() if not as_written[file]}
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In what two datasets differ, in words: each told by its format, settings, table and patient keys."""
-    before = {**_DEFAULTS, **there["settings"]}
+    if there["format"] != now["format"]:
+        return [f"the format of its shards is {there['format']} there, {now['format']} now"]
+    before = there["settings"]
     found = [
         f"--{name} {before.get(name)!r} there, {value!r} now"
         for name, value in now["settings"].items()
         if before.get(name) != value
     ]
-    if there.get("format") != now["format"]:
-        found.append(f"the format of its shards is {there.get('format')} there, {now['format']} now")
     if there["table_sha256"] != now["table_sha256"]:
         found.append("the table has changed")
     if there["patient_keys"] != now["patient_keys"]:
@@ -156,29 +151,15 @@ def discard(folder: str, files: Iterable[str]) -> None:
 
 def refuse_foreign(folder: str) -> None:
     """Refuses a folder that holds what `prepare` did not write. Raises `DatasetError`."""
-    if _read_identity(folder) is not None:
-        return
-    try:
-        names = sorted(path.name for path in storage_path(folder).iterdir())
-    except OSError:  # not there; what else it may be, writing will tell
-        return
+    output = storage_path(folder)
+    names = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
     found = [name for name in names if not name.startswith(".") and name not in _TABLE_ONLY]
-    if found:
+    if found and read_json(f"{folder}/{_IDENTITY}") is None:
         raise DatasetError(
             f"{folder}: Expected a new or an empty folder (--output). Received one that holds {found[0]!r}."
         )
 
 
-def _read_identity(folder: str) -> dict[str, Any] | None:
-    path = f"{folder}/{UNFINISHED}/{_IDENTITY}"
-    content = read_if_there(path)
-    return None if content is None else json.loads(content)
-
-
-def _remove(folder: str, patterns: Iterable[str]) -> None:
-    """Removes files of `prepare` in the dataset folder and in those of the institutions."""
-    found: list[Path] = [
-        path for path in files_under(storage_path(folder)) if any(fnmatch(path.name, pattern) for pattern in patterns)
-    ]
-    for path in found:
-        path.unlink()
+def _has_results(folder: str) -> bool:
+    """Whether any shard has one."""
+    return any(path.name.endswith(RESULT_ENDING) for path in files_under(f"{folder}/{UNFINISHED}"))
