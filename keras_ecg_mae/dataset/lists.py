@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pandas as pd
 
@@ -42,9 +41,7 @@ def write_rejected(folder: str, table: Table, rejected: Mapping[int, tuple[str, 
             write((paths[position], *rejected[position]))
 
 
-def write_reports(
-    folder: str, table: Table, description: CohortDescription, settings: Mapping[str, Any], title: str
-) -> None:
+def write_reports(folder: str, table: Table, description: CohortDescription, title: str) -> None:
     """Writes `cohort.html`, and `table_problems.csv` where the table has any. Raises `DatasetError`."""
     problems = f"{folder}/{TABLE_PROBLEMS}"
     if table.problems.counts():
@@ -52,7 +49,7 @@ def write_reports(
     else:
         storage_path(problems).unlink(missing_ok=True)  # of another table, by --table_only
     # Without the folder's name: the same dataset has the same bytes, wherever it lies.
-    write_whole(f"{folder}/{COHORT_PAGE}", cohort_page(description, settings, title))
+    write_whole(f"{folder}/{COHORT_PAGE}", cohort_page(description, title))
 
 
 @contextmanager

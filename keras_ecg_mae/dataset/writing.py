@@ -102,7 +102,9 @@ def prepare(
         work_on(remove_recordings, removals, cohort, runner_arguments, total=sum(map(len, removals)))
     gathered = gather(folder, rows, plans, duplicates)
     write_rejected(folder, table, gathered.rejected)
-    description = _describe(cohort, table, rows[gathered.accepted], gathered.rejected, gathered.findings)
+    description = _describe(
+        cohort, table, rows[gathered.accepted], gathered.rejected, gathered.findings, identity["settings"]
+    )
     if description.count() == 0:
         discard(folder, (plan.file for plan in plans))
         count = sum(description.rejected.values())
@@ -111,8 +113,8 @@ def prepare(
             f"({_tally(description.rejected)}), the first, {rows['path'][0]}, because: {gathered.rejected[0][1]} "
             f"See {folder}/{REJECTED}."
         )
-    write_reports(folder, table, description, identity["settings"], "The cohort of a dataset")
-    del identity["format"]  # which the manifest has by itself
+    write_reports(folder, table, description, "The cohort of a dataset")
+    del identity["format"], identity["settings"]  # which the manifest has by itself
     manifest = Manifest(folder=cohort.output, **vars(description), shards=gathered.shards, **identity)
     manifest.write()
     storage_path(f"{folder}/{COHORT}").unlink(missing_ok=True)  # the manifest says it of what was accepted
@@ -134,10 +136,10 @@ def split_table(cohort: Cohort) -> CohortDescription:
         raise DatasetError(f"{folder}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one.")
     refuse_foreign(folder)
     table = read_table(cohort)
-    description, settings = _describe(cohort, table, _split(cohort, table), {}, {}), _settings(cohort)
+    description = _describe(cohort, table, _split(cohort, table), {}, {}, _settings(cohort))
     write_rejected(folder, table, {})
-    write_reports(folder, table, description, settings, "The cohort of a table, before any recording was opened")
-    write_cohort(folder, description, settings=settings, table_sha256=table.sha256)
+    write_reports(folder, table, description, "The cohort of a table, before any recording was opened")
+    write_cohort(folder, description, table_sha256=table.sha256)
     return description
 
 
@@ -147,11 +149,17 @@ def _describe(
     rows: pd.DataFrame,
     rejected: Mapping[int, tuple[str, str]],
     findings: Mapping[str, int],
+    settings: Mapping[str, Any],
 ) -> CohortDescription:
     """Who is in `rows`, how many recordings were left out, by the table itself too, and what was found in the rest."""
     reasons = Counter(reason for reason, _ in rejected.values()) + table.problems.tally()
-    description = describe(rows, table.label_name, cohort.external_institutions)
-    return replace(description, rejected=dict(sorted(reasons.items())), findings=findings, table=table.summary)
+    return replace(
+        describe(rows, table.label_name, cohort.external_institutions),
+        rejected=dict(sorted(reasons.items())),
+        findings=findings,
+        table=table.summary,
+        settings=settings,
+    )
 
 
 def _split(cohort: Cohort, table: Table) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Runs compared on the same test ECGs: each with the CNN of its training set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,8 +8,7 @@ import pandas as pd
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc_difference
 from keras_ecg_mae.evaluation.scoring import Group, patient_numbers
-from keras_ecg_mae.reports.finished_run import CNN, FinishedRun
-from keras_ecg_mae.reports.tables import distinct_names
+from keras_ecg_mae.reports.finished_run import FinishedRun
 
 # An institution may be called `all internal`, so a cohort is known by whether it is a pool, and its name.
 Cohort = tuple[bool, str]
@@ -46,7 +45,7 @@ class Column:
 
     @property
     def model(self) -> str:
-        return "CNN" if self.run.architecture == CNN else f"ViT-{self.run.size.capitalize()}"
+        return "CNN" if self.run.is_cnn else f"ViT-{self.run.settings['size'].capitalize()}"
 
     @property
     def external(self) -> tuple[str, ...]:
@@ -74,12 +73,14 @@ def compare(runs: Sequence[FinishedRun]) -> tuple[Column, ...]:
             of a training set were not evaluated on the same records with the same labels.
     """
     _expect_comparable(runs)
-    sets = _training_sets(runs)
     names = _dataset_names(runs)
+    sets: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        sets.setdefault(_training_set(run, names), []).append(run)
     for members in sets.values():
         for run in members[1:]:
             _expect_same_records(members[0], run)
-    return tuple(_column(run, names, sets[_training_set(run)]) for run in runs)
+    return tuple(_column(run, names, sets[_training_set(run, names)]) for run in runs)
 
 
 def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
@@ -97,15 +98,10 @@ def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
                 )
 
 
-def _training_set(run: FinishedRun) -> tuple[str, float]:
-    return run.dataset.sha256, run.label_fraction
-
-
-def _training_sets(runs: Sequence[FinishedRun]) -> dict[tuple[str, float], list[FinishedRun]]:
-    sets: dict[tuple[str, float], list[FinishedRun]] = {}
-    for run in runs:
-        sets.setdefault(_training_set(run), []).append(run)
-    return sets
+def _training_set(run: FinishedRun, names: Mapping[str, str]) -> str:
+    """The name of a dataset, and the share of its labels where it is not all of them."""
+    share = run.settings["label_fraction"]
+    return names[run.dataset.sha256] + ("" if share == 1 else f" ({100 * share:g}% of the labels)")
 
 
 def _dataset_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
@@ -119,19 +115,33 @@ def _dataset_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
     }
 
 
-def _pretraining(run: FinishedRun, names: dict[str, str]) -> str:
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """Each path's last part, or as many of its last parts as tell it from the others; equal paths stay equal."""
+    parts = {path: path.rstrip("/").split("/") for path in paths}
+    names = {}
+    for path in parts:
+        length = 1
+        while length < len(parts[path]) and any(
+            parts[path][-length:] == other[-length:] for key, other in parts.items() if key != path
+        ):
+            length += 1
+        names[path] = "/".join(parts[path][-length:])
+    return [names[path] for path in paths]
+
+
+def _pretraining(run: FinishedRun, names: Mapping[str, str]) -> str:
     trained = run.trained
     if trained.before is not None:
         return names[trained.before.dataset.sha256]
     weights = trained.initial_weights.rsplit("/", 1)[-1]
-    return f"images: {weights}" if run.transfer == "blocks" else weights
+    return f"images: {weights}" if run.settings["transfer"] == "blocks" else weights
 
 
 def _baseline(training_set: str, runs: Sequence[FinishedRun]) -> FinishedRun | None:
-    baselines = [run for run in runs if run.architecture == CNN]
+    baselines = [run for run in runs if run.is_cnn]
     if len(baselines) > 1:
         raise RunError(
-            f"Expected one run with --architecture={CNN} of the training set {training_set}, to compare the others "
+            f"Expected one run with --architecture=cnn of the training set {training_set}, to compare the others "
             f"with. Received {len(baselines)}: {', '.join(str(run.folder) for run in baselines)}."
         )
     return baselines[0] if baselines else None
@@ -158,10 +168,9 @@ def _expect_same_records(first: FinishedRun, second: FinishedRun) -> None:
             )
 
 
-def _column(run: FinishedRun, names: dict[str, str], members: Sequence[FinishedRun]) -> Column:
+def _column(run: FinishedRun, names: Mapping[str, str], members: Sequence[FinishedRun]) -> Column:
     """The column of one of the `members`, the runs of a training set."""
-    dataset = names[run.dataset.sha256]
-    training_set = dataset if run.label_fraction == 1 else f"{dataset} ({100 * run.label_fraction:g}% of the labels)"
+    dataset, training_set = names[run.dataset.sha256], _training_set(run, names)
     title = run.title if [member.title for member in members].count(run.title) == 1 else f"{run.title} ({run.folder})"
     cnn = _baseline(training_set, members)
     baseline = None if cnn is run else cnn

@@ -11,11 +11,11 @@ import pandas as pd
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc
 from keras_ecg_mae.evaluation.scoring import patient_numbers
+from keras_ecg_mae.pages.tables import Cell, Row, Table
 from keras_ecg_mae.reports.comparison import Column, paired_difference
 from keras_ecg_mae.reports.document import Part
 from keras_ecg_mae.reports.paper import Paper
 from keras_ecg_mae.reports.table_3 import beside_paper, format_auroc, format_p_values
-from keras_ecg_mae.reports.tables import Cell, Row, Table
 
 
 def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Part:
@@ -49,7 +49,6 @@ def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Par
     table = Table(
         name="fewer_labels",
         caption=f"AUROC ({level} CI) at the institutions external to both runs, on the ECGs that both were tested on",
-        groups=("",) * 4,
         columns=("ECGs of both", fewer.name, more.name, f"Difference ({level} CI)"),
         rows=tuple(row for row, _ in compared),
         notes=(

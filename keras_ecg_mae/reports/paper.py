@@ -71,17 +71,17 @@ def expect_reproductions(columns: Sequence[Column]) -> None:
     for run in (column.run for column in columns if column.run.paper_column):
         architecture, pretrained, finetuned = COLUMNS[run.paper_column]
         trained, before = run.trained, run.trained.before
-        weights = IMAGES if run.transfer == "blocks" else trained.initial_weights
+        weights = IMAGES if run.settings["transfer"] == "blocks" else trained.initial_weights
         ours = {
             "label": (trained.label, "lvsd (ejection fraction under 40%)"),
-            "model": (run.architecture, architecture),
+            "model": (run.settings["architecture"], architecture),
             "pretrained on": (tuple(sorted(before.recordings)) if before else weights or NOTHING, pretrained),
             # "All ECG data from Dataset1 and Dataset2 were used separately for the self-supervised pretraining" (2.1).
             "pretrained on the splits": (tuple(name for name in SPLITS if not before or before.count(name)), SPLITS),
             "pretraining began with": ((before and before.initial_weights) or RANDOM, RANDOM),
-            "recipe": (run.recipe, "paper"),
-            "what learnt": (run.learning, "all"),
-            "share of the labels": (f"{run.label_fraction:g}", "1"),
+            "recipe": (run.settings["recipe"], "paper"),
+            "what learnt": (run.settings["trained"], "all"),
+            "share of the labels": (f"{run.settings['label_fraction']:g}", "1"),
             "fine-tuned on": (tuple(sorted(trained.recordings)), finetuned),
         }
         wrong = [f"{name}: {_text(found)}, not {_text(said)}" for name, (found, said) in ours.items() if found != said]

@@ -133,8 +133,7 @@ def test_batching_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_without_both_labels_in_validation_the_threshold_says_so(tmp_path: Path) -> None:
-    batches = [{**batch, "split": np.full(len(batch["label"]), "test")} for batch in made_up()]
-    results = run(tmp_path, batches)
+    results = run(tmp_path, without_validation())
     assert results.threshold == 0.5
     assert results.threshold_rule == "set to 0.5, since the 0 validation ECGs do not hold both labels"
     assert results.validation.ecgs == 0
@@ -156,7 +155,7 @@ def test_names_that_tables_and_figures_treat_specially(tmp_path: Path) -> None:
         batches.append({**batch, "institution": np.array(renamed)})
     results = run(tmp_path, batches, external_institutions=("東京", "NA"))
     assert {group.name for group in read_results(tmp_path).groups} >= set(names.values())
-    assert "| $x$ \\| y | internal |" in (tmp_path / "results.md").read_text()
+    assert "| \\$x\\$ \\| y | internal |" in (tmp_path / "results.md").read_text()
     assert set(read_predictions(tmp_path / "predictions.csv")["institution"]) == set(names.values())
     lines = {line.split(" ")[0]: line for line in format_results(results).splitlines()}
     # A terminal gives each of the two Japanese characters two columns.
@@ -220,13 +219,34 @@ def test_the_tables_name_the_run_and_the_dataset(tmp_path: Path) -> None:
         assert "Run runs/x, dataset datasets/y (checksum abc123)." in text
 
 
-def test_without_validation_ecgs_the_table_has_no_row_of_them(tmp_path: Path) -> None:
-    run(tmp_path / "own")
-    batches = [{**batch, "split": np.full(len(batch["label"]), "test")} for batch in made_up()]
-    run(tmp_path / "other", batches, threshold=0.9)
-    for folder, count in (("own", 2), ("other", 0)):
-        assert (tmp_path / folder / "results.md").read_text().count("validation row") == count / 2
-        assert (tmp_path / folder / "results.md").read_text().count("| validation |") == count / 2
+def without_validation() -> list[Batch]:
+    return [{**batch, "split": np.full(len(batch["label"]), "test")} for batch in made_up()]
+
+
+def negative_validation() -> list[Batch]:
+    """As `made_up`, but that the validation ECGs are all negative."""
+    return [{**batch, "label": batch["label"] * (batch["split"] == "test")} for batch in made_up()]
+
+
+@pytest.mark.parametrize(
+    ("batches", "threshold", "row", "chosen_on_it"),
+    [
+        (made_up, None, True, True),
+        (made_up, 0.9, True, False),
+        (without_validation, 0.9, False, False),
+        (without_validation, None, False, False),
+        (negative_validation, None, True, False),
+    ],
+)
+def test_the_table_says_of_the_validation_row_what_was_done_with_it(
+    tmp_path: Path, batches: Any, threshold: float | None, row: bool, chosen_on_it: bool
+) -> None:
+    results = run(tmp_path, batches(), threshold=threshold)
+    text = (tmp_path / "results.md").read_text()
+    assert ("| validation |" in text) == row
+    assert ("chosen on the validation row" in text) == chosen_on_it
+    assert ("do not hold both labels" in text) == (threshold is None and not chosen_on_it)
+    assert results.threshold == (threshold or (results.threshold if chosen_on_it else 0.5))
 
 
 def test_a_threshold_chosen_before_is_kept(tmp_path: Path) -> None:

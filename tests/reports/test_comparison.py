@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.reports.comparison import Column, cohorts, compare
+from keras_ecg_mae.reports.comparison import Column, cohorts, compare, distinct_names
 from keras_ecg_mae.reports.finished_run import read_finished_run
 
 MakeRun = Callable[..., Path]
@@ -128,3 +128,17 @@ def test_records_that_differ_are_named(made_run: MakeRun) -> None:
     table.write_text(text.replace(line, ",".join(cells)))
     with pytest.raises(RunError, match=r"agree on every label. Received .* for 'r390'"):
         compared(vit, cnn)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/dataset1", "runs/dataset2"], ["dataset1", "dataset2"]),
+        (["runs/ds1/dataset", "runs/ds2/dataset/", "other"], ["ds1/dataset", "ds2/dataset", "other"]),
+        (["dataset", "a/dataset"], ["dataset", "a/dataset"]),
+        (["s3://bucket/d", "s3://bucket/d"], ["d", "d"]),
+        ([], []),
+    ],
+)
+def test_names_of_folders(paths: list[str], names: list[str]) -> None:
+    assert distinct_names(paths) == names
