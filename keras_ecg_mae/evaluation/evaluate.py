@@ -54,8 +54,7 @@ def evaluate(
         run, dataset: what is evaluated, and on what, for the tables.
 
     Raises:
-        RunError: a probability or label that is none, a record that comes twice (each names the record), or no test
-            ECG.
+        RunError: a probability that is none or a record that comes twice (each names the record), or no test ECG.
     """
     parts = [_predicted(predict, batch) for batch in batches]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -95,24 +94,14 @@ def evaluate(
 def _predicted(predict: Callable[[np.ndarray], np.ndarray], batch: dict[str, np.ndarray]) -> pd.DataFrame:
     """One batch's rows of the predictions table."""
     columns: dict[str, Any] = {name: [_text(item) for item in np.asarray(batch[name])] for name in TEXT_COLUMNS}
-    records, labels = columns["record_id"], np.asarray(batch["label"], dtype=np.float64)
     probabilities = np.asarray(predict(np.asarray(batch["ecg"])), dtype=np.float64)
-    if probabilities.shape != (len(records),):
+    wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))  # NaN is neither
+    if wrong.size:
         raise RunError(
-            f"Expected predictions of shape ({len(records)},), one an ECG. Received shape {probabilities.shape}."
+            f"Expected the model to give a number in [0, 1] for record {columns['record_id'][wrong[0]]!r}. Received "
+            f"{probabilities[wrong[0]]}."
         )
-    splits = np.array(columns["split"], dtype=object)
-    _expect(records, splits, np.isin(splits, ("validation", "test")), "the split validation or test")
-    _expect(records, labels, np.isin(labels, (0, 1)), "the label 0 or 1")
-    # Written so that NaN fails it.
-    _expect(records, probabilities, (probabilities >= 0) & (probabilities <= 1), "the model to give a number in [0, 1]")
-    return pd.DataFrame({**columns, "label": labels.astype(np.int64), "probability": probabilities})
-
-
-def _expect(records: Sequence[str], values: np.ndarray, correct: np.ndarray, expected: str) -> None:
-    if not correct.all():
-        first = int(np.flatnonzero(~correct)[0])
-        raise RunError(f"Expected {expected} for record {records[first]!r}. Received {values[first]}.")
+    return pd.DataFrame({**columns, "label": batch["label"].astype(np.int64), "probability": probabilities})
 
 
 def _text(item: Any) -> str:

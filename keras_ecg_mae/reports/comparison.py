@@ -10,8 +10,8 @@ from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc_difference
 from keras_ecg_mae.evaluation.scoring import Group, patient_numbers
 from keras_ecg_mae.reports.finished_run import FinishedRun
 
-# An institution may be called `all internal`, so a cohort is known by whether it is a pool, and its name.
-Cohort = tuple[bool, str]
+# An institution may be called `all internal`, so a group is known by whether it is a pool, and its name.
+GroupKey = tuple[bool, str]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Column:
         training_set: that name, and the share of the labels where it is not all of them.
         pretraining: what its encoder was pretrained on: a dataset's short name, or published weights; empty for none.
         baseline: the CNN of the same training set; None without one, and for the CNN itself.
-        groups: the run's scores by cohort.
-        differences: its AUROC minus the baseline's by cohort; empty without a baseline.
+        groups: the run's scores by key.
+        differences: its AUROC minus the baseline's by key; empty without a baseline.
     """
 
     run: FinishedRun
@@ -35,8 +35,8 @@ class Column:
     training_set: str
     pretraining: str
     baseline: FinishedRun | None
-    groups: dict[Cohort, Group]
-    differences: dict[Cohort, AurocDifference]
+    groups: dict[GroupKey, Group]
+    differences: dict[GroupKey, AurocDifference]
 
     @property
     def name(self) -> str:
@@ -52,13 +52,13 @@ class Column:
         """Institutions whose labels fine-tuning has not used."""
         return tuple(name for (pooled, name), group in self.groups.items() if group.role == "external" and not pooled)
 
-    def pretraining_saw(self, cohort: Cohort) -> bool:
-        """Whether ECGs of a cohort are, or may be, among those that pretraining saw without labels."""
+    def pretraining_saw(self, key: GroupKey) -> bool:
+        """Whether ECGs of a group are, or may be, among those that pretraining saw without labels."""
         before = self.run.trained.before
         while before is not None:
             elsewhere = before.dataset.sha256 != self.run.dataset.sha256
-            pooled, name = cohort
-            institutions = self.run.rows_of(self.groups[cohort])["institution"].unique() if pooled else [name]
+            pooled, name = key
+            institutions = self.run.rows_of(self.groups[key])["institution"].unique() if pooled else [name]
             if any("test" in splits or elsewhere for at, splits in before.recordings.items() if at in institutions):
                 return True
             before = before.before
@@ -158,13 +158,19 @@ def _expect_same_records(first: FinishedRun, second: FinishedRun) -> None:
                 f"test records. Received {len(alone)} that {other.folder} lacks, the first being {alone.iloc[0]!r} of "
                 f"{holder.folder}."
             )
-    for column in columns[1:]:
+    expect_agreement(both, columns[1:], first, second)
+
+
+def expect_agreement(both: pd.DataFrame, columns: Sequence[str], first: FinishedRun, second: FinishedRun) -> None:
+    """Raises `RunError` where two runs' predictions, merged by `record_id`, differ in one of some columns."""
+    for column in columns:
         differing = both[both[f"{column}_x"] != both[f"{column}_y"]]
         if not differing.empty:
             row = differing.iloc[0]
             raise RunError(
-                f"Expected {first.folder} and {second.folder}, runs of one dataset, to agree on every {column}. "
-                f"Received {row[f'{column}_x']!r} and {row[f'{column}_y']!r} for {row['record_id']!r}."
+                f"Expected {first.folder} and {second.folder} to agree on every {column}. Received "
+                f"{row[f'{column}_x']!r} and {row[f'{column}_y']!r} for {row['record_id']!r}: they are not of the same "
+                "recordings and labels."
             )
 
 
@@ -178,8 +184,8 @@ def _column(run: FinishedRun, names: Mapping[str, str], members: Sequence[Finish
     differences = {}
     if baseline:
         differences = {
-            cohort: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
-            for cohort, group in groups.items()
+            key: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
+            for key, group in groups.items()
         }
     return Column(run, title, dataset, training_set, _pretraining(run, names), baseline, groups, differences)
 
@@ -190,7 +196,7 @@ def paired_difference(rows: pd.DataFrame, others: pd.DataFrame, confidence: floa
     return auroc_difference(rows["label"].to_numpy(), first, second, patient_numbers(rows), confidence)
 
 
-def cohorts(columns: Sequence[Column]) -> list[Cohort]:
+def group_keys(columns: Sequence[Column]) -> list[GroupKey]:
     """The rows: institutions that are internal to a run, those external to all, then the pools."""
     groups = [group for column in columns for group in column.groups.values()]
     internal = {group.name for group in groups if not group.pooled and group.role == "internal"}

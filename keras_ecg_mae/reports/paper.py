@@ -8,7 +8,7 @@ import pandas as pd
 
 from keras_ecg_mae.config import RANDOM, SPLITS
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.reports.comparison import Cohort, Column
+from keras_ecg_mae.reports.comparison import Column, GroupKey
 
 DATASET1, DATASET2 = ("institution_1",), ("institution_1", "institution_2", "institution_3")
 NOTHING, IMAGES = "nothing", "images"
@@ -38,10 +38,10 @@ class Paper:
     table_3: pd.DataFrame
     labels: tuple[int, int]
 
-    def auroc(self, column: Column, cohort: Cohort) -> float | None:
-        """The paper's AUROC beside ours of a column and a cohort: all internal ECGs, or one external institution's."""
-        pooled, name = cohort
-        paper_column, group = column.run.paper_column, column.groups.get(cohort)
+    def auroc(self, column: Column, key: GroupKey) -> float | None:
+        """The paper's AUROC beside ours of a column and a group: all internal ECGs, or one external institution's."""
+        pooled, name = key
+        paper_column, group = column.run.paper_column, column.groups.get(key)
         if not paper_column or (group is not None and (group.role == "internal") != pooled):
             return None
         row = f"test{_training_set(paper_column)}" if pooled else name

@@ -6,12 +6,12 @@ from typing import Any
 from keras_ecg_mae.evaluation.metrics import Auroc, AurocDifference
 from keras_ecg_mae.evaluation.scoring import Group
 from keras_ecg_mae.pages.tables import NOTHING, Cell, Row, Table
-from keras_ecg_mae.reports.comparison import Cohort, Column, cohorts
+from keras_ecg_mae.reports.comparison import Column, GroupKey, group_keys
 from keras_ecg_mae.reports.paper import Paper
 from keras_ecg_mae.runs.folder import Made
 
 DASH = Cell(NOTHING)
-INTERNAL: Cohort = (True, "all internal")
+INTERNAL: GroupKey = (True, "all internal")
 
 
 def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
@@ -57,13 +57,13 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     )
 
 
-def _cell(column: Column, cohort: Cohort, paper: Paper | None) -> Cell:
-    group = column.groups.get(cohort)
+def _cell(column: Column, key: GroupKey, paper: Paper | None) -> Cell:
+    group = column.groups.get(key)
     value = group.auroc.value if group else None
-    below = beside_paper(paper, column, cohort, value)
+    below = beside_paper(paper, column, key, value)
     if group is None or group.ecgs == 0:
         return Cell(NOTHING, below)
-    return Cell(format_auroc(group.auroc), below, column.pretraining_saw(cohort))
+    return Cell(format_auroc(group.auroc), below, column.pretraining_saw(key))
 
 
 def format_auroc(area: Auroc) -> str:
@@ -73,9 +73,9 @@ def format_auroc(area: Auroc) -> str:
     return str(area)
 
 
-def beside_paper(paper: Paper | None, column: Column, cohort: Cohort, value: float | None) -> str:
+def beside_paper(paper: Paper | None, column: Column, key: GroupKey, value: float | None) -> str:
     """The paper's AUROC, and in brackets ours minus it; empty where there is none to stand beside ours."""
-    printed = paper.auroc(column, cohort) if paper else None
+    printed = paper.auroc(column, key) if paper else None
     if printed is None:
         return ""
     return f"paper {printed:.2f}" + ("" if value is None else f" ({value - printed:+.3f})")
@@ -101,7 +101,7 @@ def _pretraining_notes(columns: Sequence[Column]) -> list[str]:
         for sentence in column.run.trained.sentences()[1:]:
             seen.setdefault(sentence, []).append(column.name)
     notes = [f"{'; '.join(names)}: {sentence}" for sentence, names in seen.items()]
-    if any(column.pretraining_saw(cohort) for column in columns for cohort in column.groups):
+    if any(column.pretraining_saw(key) for column in columns for key in column.groups):
         notes.insert(0, "† Some of these ECGs are, or may be, among those that pretraining saw without labels.")
     return notes
 
@@ -128,13 +128,13 @@ def institutions_table(columns: Sequence[Column]) -> Table:
         caption=f"Table 3, supplement. AUROC ({level} CI) at each institution and of the pools, beside the CNN",
         groups=tuple(f"Trained on {column.training_set}" for column in columns),
         columns=tuple(column.title for column in columns),
-        rows=tuple(Row(cohort[1], tuple(_compared(c, cohort) for c in columns)) for cohort in cohorts(columns)),
+        rows=tuple(Row(key[1], tuple(_compared(c, key) for c in columns)) for key in group_keys(columns)),
         notes=tuple(_comparison_notes(columns)),
     )
 
 
-def _compared(column: Column, cohort: Cohort) -> Cell:
-    group, difference = column.groups.get(cohort), column.differences.get(cohort)
+def _compared(column: Column, key: GroupKey) -> Cell:
+    group, difference = column.groups.get(key), column.differences.get(key)
     if group is None or group.ecgs == 0:
         return DASH
     compared = format_p_values(difference) if difference and group.auroc.value is not None else ""
@@ -177,8 +177,7 @@ def counts_table(columns: Sequence[Column]) -> Table:
         caption=f"Test ECGs behind table 3: ECGs (positive for {columns[0].run.trained.label}), patients",
         columns=tuple(f"Trained on {name}" for name in names),
         rows=tuple(
-            Row(cohort[1], tuple(_counts(chosen[name].groups.get(cohort)) for name in names))
-            for cohort in cohorts(columns)
+            Row(key[1], tuple(_counts(chosen[name].groups.get(key)) for name in names)) for key in group_keys(columns)
         ),
         notes=("† Internal.",),
     )
@@ -234,10 +233,10 @@ def _made(stage: Made | None) -> Cell:
 def cells_table(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     """Both tables with a row a cell and every digit, for those who compute with them."""
     values = [
-        (cohort[1], _values(column, cohort, paper))
-        for cohort in cohorts(columns)
+        (key[1], _values(column, key, paper))
+        for key in group_keys(columns)
         for column in columns
-        if cohort in column.groups
+        if key in column.groups
     ]
     return Table(
         name="table_3_cells",
@@ -249,9 +248,9 @@ def cells_table(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     )
 
 
-def _values(column: Column, cohort: Cohort, paper: Paper | None) -> dict[str, Any]:
+def _values(column: Column, key: GroupKey, paper: Paper | None) -> dict[str, Any]:
     """A row of `cells_table` by its columns' heads."""
-    group, difference = column.groups[cohort], column.differences.get(cohort, AurocDifference(None))
+    group, difference = column.groups[key], column.differences.get(key, AurocDifference(None))
     area = group.auroc
     return {
         "model": column.title,
@@ -272,5 +271,5 @@ def _values(column: Column, cohort: Cohort, paper: Paper | None) -> dict[str, An
         "z": difference.z,
         "p (normal)": difference.normal_p_value,
         "undefined": area.undefined or difference.undefined,
-        "paper's AUROC": paper.auroc(column, cohort) if paper else None,
+        "paper's AUROC": paper.auroc(column, key) if paper else None,
     }
