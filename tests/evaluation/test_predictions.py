@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ecg_mae.errors import DatasetError
@@ -26,7 +26,6 @@ rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
 @given(rows)
 def test_round_trip_is_exact(content: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
