@@ -1,6 +1,5 @@
 """AUROC, its interval and the accuracy at a threshold, against hand counts, slow formulas and simulation."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,6 +1,5 @@
 """Reconstruction errors by lead, part of the beat and limb leads, against what was put into the reconstructions."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,7 @@ import pandas as pd
 import pytest
 
 from keras_ecg_mae.evaluation import reconstruction
-from keras_ecg_mae.evaluation.delineation import PARTS
 from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors, read_reconstruction_errors
-from keras_ecg_mae.reports.report import make_report
 from keras_ecg_mae.runs.folder import RECONSTRUCTION_ERRORS
 from keras_ecg_mae.spec import LEADS
 
@@ -123,19 +120,3 @@ def test_a_recording_is_delineated_once(delineations: list[int]) -> None:
     for _ in range(3):
         errors([(np.array([b"a", b"b"]), ecg, ecg, hidden_three_quarters())])
     assert len(delineations) == 2
-
-
-def test_the_report_has_a_table_of_each_pretrained_run(made_run: Callable[..., Path]) -> None:
-    pretrained, other = made_run("pretrained"), made_run("other", seed=1)
-    ecg = recordings()
-    _, text = ReconstructionErrors()([(np.array([b"a", b"b"]), ecg, ecg * 0.5, hidden_three_quarters())])
-    (pretrained / "pretrain" / RECONSTRUCTION_ERRORS).write_text(text)
-    document = make_report([pretrained, other], [])
-    (part,) = [part for part in document.parts if part.title == "Reconstructions"]
-    errors, einthoven = part.tables
-    assert len(set(errors.groups)) == 1
-    rows = {row.head: [cell.first_line for cell in row.cells] for row in errors.rows}
-    assert list(rows) == [*LEADS, "inferior", "anterior", "all leads", *PARTS]
-    assert rows["II"][0] == rows["QRS"][0] == "0.250"
-    assert rows["P"][0] == "-"
-    assert [cell.detail.endswith(" mV") for cell in einthoven.rows[0].cells] == [True] * 4
