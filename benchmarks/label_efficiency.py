@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
 from keras_ecg_mae.evaluation.metrics import AurocDifference
-from keras_ecg_mae.reports.comparison import difference
+from keras_ecg_mae.reports.comparison import paired_difference
 from keras_ecg_mae.reports.finished_run import FinishedRun, read_finished_run
 from keras_ecg_mae.runs.folder import read_done
 
@@ -73,8 +73,8 @@ def finetuned(encoder: str, name: str, seed: int, *flags: str) -> FinishedRun:
 def compare(seed: int, pretrained: FinishedRun, scratch: FinishedRun) -> Pair:
     runs = (pretrained, scratch)
     groups = [next(group for group in run.results.groups if group.name == EXTERNAL) for run in runs]
-    gap = difference(*runs, groups[0])
     tables = [run.rows_of(group) for run, group in zip(runs, groups, strict=True)]
+    gap = paired_difference(*tables, runs[0].results.confidence)
     cells = [str(seed)]
     for run, group in zip(runs, groups, strict=True):
         won = read_done(run.folder / "finetune") or {}

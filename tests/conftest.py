@@ -145,7 +145,7 @@ def tiny_config(simulated: "Manifest", tmp_path: Path) -> "Config":
 
 
 @pytest.fixture
-def made_run(tmp_path: Path) -> Callable[..., Path]:
+def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Makes the folder of a finished run with made-up predictions.
 
     Of the institutions, the external ones are tested on whole, the others on part of their ECGs. All runs hold the
@@ -169,7 +169,7 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
 
         import numpy as np
 
-        from keras_ecg_mae.evaluation.evaluate import evaluate
+        from keras_ecg_mae.evaluation import evaluate as evaluation
         from keras_ecg_mae.files import write_json
         from keras_ecg_mae.runs.record import Command, Dataset, record_command
         from keras_ecg_mae.runs.training_data import TrainingData, to_json
@@ -189,7 +189,9 @@ def made_run(tmp_path: Path) -> Callable[..., Path]:
             "institution": institution,
             "split": np.where(validation, "validation", "test"),
         }
-        evaluate(
+        for figure in ("roc_figure", "calibration_figure"):  # a second to draw, and nobody looks at them
+            monkeypatch.setattr(evaluation, figure, lambda *_: b"")
+        evaluation.evaluate(
             lambda ecg: 1 / (1 + np.exp(-ecg[:, 0, 0])),
             [batch],
             run / "evaluation",

@@ -1,7 +1,8 @@
 """Who is in a cohort, counted from its table: by institution, split and label."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -42,6 +43,11 @@ class Distribution:
     mean: float | None
     deviation: float | None
 
+    def __str__(self) -> str:
+        """Mean, and in brackets the deviation, with one digit; a dash for what is undefined."""
+        mean, deviation = ("-" if value is None else f"{value:.1f}" for value in (self.mean, self.deviation))
+        return mean if self.mean is None else f"{mean} ({deviation})"
+
 
 @dataclass(frozen=True)
 class Characteristics:
@@ -69,6 +75,33 @@ class Characteristics:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """Some of a cohort's recordings, taken together.
+
+    Attributes:
+        recordings: how many.
+        patients: of how many, as counted at each institution; a patient is in one split.
+        positive: recordings of the same institutions and splits with label 1, whichever label the summary is of.
+        negative: those with label 0.
+        unlabelled: those without a label.
+        age, lvef, sex: as in `Characteristics`.
+    """
+
+    recordings: int
+    patients: int
+    positive: int
+    negative: int
+    unlabelled: int
+    age: Distribution
+    lvef: Distribution
+    sex: Mapping[str, int]
+
+    @property
+    def labelled(self) -> int:
+        return self.positive + self.negative
+
+
+@dataclass(frozen=True)
 class CohortDescription:
     """Who is in a cohort: of a dataset, or of a table that was split without opening a recording.
 
@@ -82,6 +115,7 @@ class CohortDescription:
         findings: how many recordings that are in have one or more findings of each code; one by one the findings are
             in `findings.csv`.
         table: what was found in its table, see `read.Table.summary`.
+        settings: those that decide what it holds, by their flags.
     """
 
     label_name: str
@@ -92,6 +126,13 @@ class CohortDescription:
     rejected: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, int] = field(default_factory=dict)
     table: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def lvef_threshold(self) -> float | None:
+        """An ejection fraction under this percentage is a positive label; None with another label."""
+        by_ejection_fraction = self.label_name and not self.settings.get("label_column")
+        return self.settings.get("lvef_threshold") if by_ejection_fraction else None
 
     @property
     def institutions(self) -> tuple[str, ...]:
@@ -109,6 +150,42 @@ class CohortDescription:
     def positives(self, split: str | None = None, *, institution: str | None = None) -> int:
         """Recordings with label 1."""
         return sum(count.positive for count in self._chosen(split, institution))
+
+    @property
+    def internal_institutions(self) -> tuple[str, ...]:
+        """In alphabetical order."""
+        return tuple(name for name in self.institutions if name not in self.external_institutions)
+
+    def summary(
+        self,
+        institutions: Collection[str] | None = None,
+        splits: Collection[str] | None = None,
+        label: Literal["positive", "negative", "unlabelled"] | None = None,
+    ) -> Summary:
+        """The recordings of some institutions, splits and one label (each: all of them by default), together."""
+
+        def chosen(item: Count | Characteristics) -> bool:
+            return (institutions is None or item.institution in institutions) and (
+                splits is None or item.split in splits
+            )
+
+        counts = [count for count in self.counts if chosen(count)]
+        parts = [part for part in self.characteristics if chosen(part) and label in (None, part.label)]
+        numbers = {word: sum(getattr(count, word) for count in counts) for word, _ in LABELS}
+        sex: Counter[str] = Counter()
+        for part in parts:
+            sex.update(part.sex)
+        return Summary(
+            recordings=sum(numbers.values()) if label is None else numbers[label],
+            # One with recordings of both labels counts with each.
+            patients=sum(item.patients for item in (counts if label is None else parts)),
+            positive=numbers["positive"],
+            negative=numbers["negative"],
+            unlabelled=numbers["unlabelled"],
+            age=pooled(part.age for part in parts),
+            lvef=pooled(part.lvef for part in parts),
+            sex=sex,
+        )
 
     def _chosen(self, split: str | None, institution: str | None) -> list[Count]:
         return [
@@ -187,17 +264,21 @@ def pooled(parts: Iterable[Distribution]) -> Distribution:
     return Distribution(known, mean if known else None, math.sqrt(squares / (known - 1)) if known > 1 else None)
 
 
+# Fields that JSON has as they are.
+_PLAIN = ("label_name", "patients", "rejected", "findings", "table", "settings")
+
+
 def parse_description(path: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `CohortDescription` from JSON. Raises `DatasetError` where one is missing or another."""
     try:
         return {
-            **{name: content[name] for name in ("label_name", "patients", "rejected", "findings", "table")},
             "external_institutions": tuple(content["external_institutions"]),
             "counts": tuple(Count(**count) for count in content["counts"]),
             "characteristics": tuple(
                 Characteristics(**{**part, "age": Distribution(**part["age"]), "lvef": Distribution(**part["lvef"])})
                 for part in content["characteristics"]
             ),
+            **{name: content[name] for name in _PLAIN},
         }
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{path}: Expected the description of a cohort. Received other fields: {error}.") from error

@@ -51,7 +51,6 @@ class Manifest(CohortDescription):
     Attributes:
         folder: where it lies, a local path or an address.
         shards: in the order they are read for evaluation.
-        settings: those that decide what the dataset holds, by their flags.
         table_sha256: checksum of the table it was prepared from.
         patient_keys: tells which secret its patient keys were made with, see `patient_key.PatientKeys.fingerprint`.
         versions: of this package and of the libraries that read the table and the recordings; several, with commas
@@ -60,7 +59,6 @@ class Manifest(CohortDescription):
 
     folder: str
     shards: tuple[Shard, ...]
-    settings: Mapping[str, Any]
     table_sha256: str
     patient_keys: str
     versions: Mapping[str, str]
@@ -75,12 +73,6 @@ class Manifest(CohortDescription):
         """Checksum of the whole: the same for every copy of a dataset, wherever it lies."""
         shards = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
         return hashlib.sha256(f"{self.label_name} {self.external_institutions}\n{shards}".encode()).hexdigest()
-
-    @property
-    def lvef_threshold(self) -> float | None:
-        """An ejection fraction under this percentage is a positive label; None with another label."""
-        by_ejection_fraction = self.label_name and not self.settings.get("label_column")
-        return self.settings.get("lvef_threshold") if by_ejection_fraction else None
 
     def shard_path(self, shard: Shard) -> str:
         """Where a shard lies."""
@@ -154,12 +146,11 @@ def read_cohort(folder: str) -> CohortDescription:
     return CohortDescription(**parse_description(path, content))
 
 
-def write_cohort(
-    folder: str, description: CohortDescription, *, settings: Mapping[str, Any], table_sha256: str
-) -> None:
-    """Writes `cohort.json`, what `prepare --table_only` leaves; `settings`, `table_sha256` as in `Manifest`."""
-    content = {"format": FORMAT, **asdict(description), "settings": settings, "table_sha256": table_sha256}
-    write_json(f"{folder.rstrip('/')}/{COHORT}", content)
+def write_cohort(folder: str, description: CohortDescription, *, table_sha256: str) -> None:
+    """Writes `cohort.json`, what `prepare --table_only` leaves; `table_sha256` as in `Manifest`."""
+    write_json(
+        f"{folder.rstrip('/')}/{COHORT}", {"format": FORMAT, **asdict(description), "table_sha256": table_sha256}
+    )
 
 
 def _read_manifest(folder: str) -> Manifest | None:

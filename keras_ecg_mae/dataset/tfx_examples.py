@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,8 @@ def collect_examples(
     rows = pd.DataFrame(parts, columns=[*_NAMES, "split"]).rename(columns={"patient_key": "patient_id"})
     manifest = Manifest(
         folder=folder,
-        **vars(describe(rows, label_name, tuple(external_institutions))),
+        **vars(replace(describe(rows, label_name, tuple(external_institutions)), settings=settings)),
         shards=tuple(shards),
-        settings=settings,
         table_sha256="",
         patient_keys="",
         versions={},

@@ -118,8 +118,11 @@ def prepare(
     write_rejected(folder, table, rejected)
     findings = write_findings(folder, rows, shards, results, duplicates)
     warn_of_leaks(rows, duplicates, rejected)
-    description = _describe(cohort, table, rows.drop(list(rejected)), (reason for reason, _ in rejected.values()))
-    description = replace(description, findings=findings)
+    description = replace(
+        _describe(cohort, table, rows.drop(list(rejected)), (reason for reason, _ in rejected.values())),
+        findings=findings,
+        settings=identity["settings"],
+    )
     if description.count() == 0:
         discard(folder, shards)
         count = sum(description.rejected.values())
@@ -128,8 +131,8 @@ def prepare(
             f"({_tally(description.rejected)}), the first, {rows['path'][0]}, because: {rejected[0][1]} "
             f"See {folder}/{REJECTED}."
         )
-    _write_reports(folder, table, description, identity["settings"], "The cohort of a dataset")
-    del identity["format"]  # which the manifest has by itself
+    _write_reports(folder, table, description, "The cohort of a dataset")
+    del identity["format"], identity["settings"]  # which the manifest has by itself
     manifest = Manifest(
         folder=cohort.output, **vars(description), shards=manifest_shards(rows, shards, results), **identity
     )
@@ -153,10 +156,10 @@ def split_table(cohort: Cohort) -> CohortDescription:
         raise DatasetError(f"{folder}/{MANIFEST}: Expected no dataset in --output with --table_only. Received one.")
     refuse_foreign(folder)
     table = read_table(cohort)
-    description, settings = _describe(cohort, table, _split(cohort, table), ()), _settings(cohort)
+    description = replace(_describe(cohort, table, _split(cohort, table), ()), settings=_settings(cohort))
     write_rejected(folder, table, {})
-    _write_reports(folder, table, description, settings, "The cohort of a table, before any recording was opened")
-    write_cohort(folder, description, settings=settings, table_sha256=table.sha256)
+    _write_reports(folder, table, description, "The cohort of a table, before any recording was opened")
+    write_cohort(folder, description, table_sha256=table.sha256)
     return description
 
 
@@ -207,9 +210,7 @@ def _describe(cohort: Cohort, table: Table, rows: pd.DataFrame, reasons: Iterabl
     return replace(description, rejected=dict(sorted(rejected.items())), table=table.summary)
 
 
-def _write_reports(
-    folder: str, table: Table, description: CohortDescription, settings: Mapping[str, Any], title: str
-) -> None:
+def _write_reports(folder: str, table: Table, description: CohortDescription, title: str) -> None:
     """Writes `cohort.html`, and `table_problems.csv` where the table has any."""
     problems = f"{folder}/{TABLE_PROBLEMS}"
     if table.problems.counts():
@@ -217,7 +218,7 @@ def _write_reports(
     else:
         storage_path(problems).unlink(missing_ok=True)  # of another table, by --table_only
     # Without the folder's name: the same dataset has the same bytes, wherever it lies.
-    write_whole(f"{folder}/{COHORT_PAGE}", cohort_page(description, settings, title))
+    write_whole(f"{folder}/{COHORT_PAGE}", cohort_page(description, title))
 
 
 def _split(cohort: Cohort, table: Table) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from keras_ecg_mae.evaluation.metrics import Auroc, OperatingPoint, Proportion
 from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results, score
 from keras_ecg_mae.files import write_json, write_whole
+from keras_ecg_mae.pages.tables import markdown, markdown_table
 from keras_ecg_mae.runs.record import Dataset
 
 PREDICTIONS, RESULTS, TABLE = "predictions.csv", "results.json", "results.md"
@@ -53,8 +54,7 @@ def evaluate(
         run, dataset: what is evaluated, and on what, for the tables.
 
     Raises:
-        RunError: a probability or label that is none, a record that comes twice (each names the record), or no test
-            ECG.
+        RunError: a probability that is none or a record that comes twice (each names the record), or no test ECG.
     """
     parts = [_predicted(predict, batch) for batch in batches]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -84,7 +84,9 @@ def evaluate(
     institutions, pools = ([curve for curve, group in paired if group.pooled == pooled] for pooled in (False, True))
     write_whole(folder / ROC, roc_figure(institutions, title, confidence))
     write_whole(folder / CALIBRATION, calibration_figure(pools, title, confidence))
-    write_whole(folder / TABLE, format_markdown(results))
+    # Not where it fell back for want of both labels there.
+    chosen_on_validation = threshold is None and results.validation.auroc.value is not None
+    write_whole(folder / TABLE, format_markdown(results, chosen_on_validation))
     write_json(folder / RESULTS, asdict(results))
     return results
 
@@ -92,24 +94,14 @@ def evaluate(
 def _predicted(predict: Callable[[np.ndarray], np.ndarray], batch: dict[str, np.ndarray]) -> pd.DataFrame:
     """One batch's rows of the predictions table."""
     columns: dict[str, Any] = {name: [_text(item) for item in np.asarray(batch[name])] for name in TEXT_COLUMNS}
-    records, labels = columns["record_id"], np.asarray(batch["label"], dtype=np.float64)
     probabilities = np.asarray(predict(np.asarray(batch["ecg"])), dtype=np.float64)
-    if probabilities.shape != (len(records),):
+    wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))  # NaN is neither
+    if wrong.size:
         raise RunError(
-            f"Expected predictions of shape ({len(records)},), one an ECG. Received shape {probabilities.shape}."
+            f"Expected the model to give a number in [0, 1] for record {columns['record_id'][wrong[0]]!r}. Received "
+            f"{probabilities[wrong[0]]}."
         )
-    splits = np.array(columns["split"], dtype=object)
-    _expect(records, splits, np.isin(splits, ("validation", "test")), "the split validation or test")
-    _expect(records, labels, np.isin(labels, (0, 1)), "the label 0 or 1")
-    # Written so that NaN fails it.
-    _expect(records, probabilities, (probabilities >= 0) & (probabilities <= 1), "the model to give a number in [0, 1]")
-    return pd.DataFrame({**columns, "label": labels.astype(np.int64), "probability": probabilities})
-
-
-def _expect(records: Sequence[str], values: np.ndarray, correct: np.ndarray, expected: str) -> None:
-    if not correct.all():
-        first = int(np.flatnonzero(~correct)[0])
-        raise RunError(f"Expected {expected} for record {records[first]!r}. Received {values[first]}.")
+    return pd.DataFrame({**columns, "label": batch["label"].astype(np.int64), "probability": probabilities})
 
 
 def _text(item: Any) -> str:
@@ -146,20 +138,14 @@ def _read_group(data: dict[str, Any]) -> Group:
     )
 
 
-def _interval(item: Auroc | Proportion) -> str:
-    if item.value is None:
-        return f"undefined ({item.undefined})" if isinstance(item, Auroc) else "undefined"
-    return f"{item.value:.3f} ({item.low:.3f}-{item.high:.3f})"
-
-
 def format_results(results: Results) -> str:
     """A short aligned table for the console: one line an institution, one a pool; and the notes below it."""
     level = f"{100 * results.confidence:g}%"
     rows: list[tuple[str, ...]] = [("institution", "role", "ECGs", "patients", "positive", f"AUROC ({level} CI)")]
     for group in results.groups:
         counts = (f"{count:,}" for count in (group.ecgs, group.patients, group.positive_ecgs))
-        rows.append((group.name, group.role, *counts, _interval(group.auroc)))
-    widths = [max(_columns(row[place]) for row in rows) for place in range(len(rows[0]))]
+        rows.append((group.name, group.role, *counts, str(group.auroc)))
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         pads = [" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
@@ -183,31 +169,35 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def format_markdown(results: Results) -> str:
-    """The full table in Markdown: counts, discrimination, accuracy at the threshold, calibration."""
+def format_markdown(results: Results, chosen_on_validation: bool) -> str:
+    """The full table in Markdown: counts, discrimination, accuracy at the threshold, calibration.
+
+    Args:
+        results: of an evaluation.
+        chosen_on_validation: whether the threshold was chosen on the validation ECGs of these results.
+    """
     level = f"{100 * results.confidence:g}%"
-    header = ["Institution", "Role", "ECGs", "Patients", "Positive ECGs", "Positive patients", f"AUROC ({level} CI)"]
-    header += ["Sensitivity", "Specificity", "PPV", "NPV", "AUPRC", "Brier"]
-    validated = [results.validation] if results.validation.ecgs else []
-    lines = [
-        f"# Evaluation: {results.label_name}",
-        "",
-        *(line + "\n" for line in _origin(results)),
-        f"Threshold {results.threshold:.6g}: {results.threshold_rule}. "
-        + ("It was chosen on the validation row, whose accuracy is therefore optimistic. " if validated else "")
-        + f"Intervals are at {level} and respect several ECGs of one patient.",
-        *(f"\n{note}" for note in results.notes),
-        "",
-        "| " + " | ".join(header) + " |",
-        "|---|---|" + "---:|" * (len(header) - 2),
-    ]
-    for group in (*results.groups, *validated):
+    heads = ["Institution", "Role", "ECGs", "Patients", "Positive ECGs", "Positive patients", f"AUROC ({level} CI)"]
+    heads += ["Sensitivity", "Specificity", "PPV", "NPV", "AUPRC", "Brier"]
+    optimistic = "It was chosen on the validation row, whose accuracy is therefore optimistic. "
+    rows = []
+    for group in (*results.groups, *([results.validation] if results.validation.ecgs else [])):
         point = group.operating_point
-        cells = [group.name.replace("|", "\\|").replace("\n", " "), group.role]
-        cells += [f"{n:,}" for n in (group.ecgs, group.patients, group.positive_ecgs, group.positive_patients)]
-        cells.append(_interval(group.auroc))
-        cells += [_interval(point.sensitivity), _interval(point.specificity)]
-        cells += [_interval(point.positive_predictive_value), _interval(point.negative_predictive_value)]
-        cells += ["undefined" if value is None else f"{value:.3f}" for value in (group.auprc, group.brier)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(
+            [
+                *(group.name, group.role),
+                *(f"{n:,}" for n in (group.ecgs, group.patients, group.positive_ecgs, group.positive_patients)),
+                *map(str, (group.auroc, point.sensitivity, point.specificity)),
+                *map(str, (point.positive_predictive_value, point.negative_predictive_value)),
+                *("undefined" if value is None else f"{value:.3f}" for value in (group.auprc, group.brier)),
+            ]
+        )
+    parts = [
+        f"# Evaluation: {markdown(results.label_name)}",
+        *_origin(results),
+        f"Threshold {results.threshold:.6g}: {results.threshold_rule}. {optimistic if chosen_on_validation else ''}"
+        f"Intervals are at {level} and respect several ECGs of one patient.",
+        *results.notes,
+        markdown_table(heads, rows, texts=2),
+    ]
+    return "\n\n".join(parts) + "\n"

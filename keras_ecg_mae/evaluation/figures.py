@@ -40,7 +40,7 @@ def roc_figure(curves: Sequence[Curve], title: str, confidence: float) -> bytes:
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
     for color, curve in zip(_colors(len(curves)), curves, strict=True):
         style = "--" if curve.external else "-"
-        label = f"{_auroc(curve.auroc)}  {_name(curve)}"
+        label = f"{curve.auroc}  {_name(curve)}"
         if curve.auroc.value is None:
             axes.plot([], [], color=color, linestyle=style, label=label)
             continue
@@ -52,15 +52,8 @@ def roc_figure(curves: Sequence[Curve], title: str, confidence: float) -> bytes:
         if sensitivity is not None and specificity is not None:
             axes.plot(1 - specificity, sensitivity, "o", color=color, markeredgecolor="white", markersize=7, zorder=4)
     for threshold in {curve.operating_point.threshold for curve in curves}:
-        axes.plot(
-            [],
-            [],
-            "o",
-            color="#444444",
-            markeredgecolor="white",
-            markersize=7,
-            label=f"at the threshold {threshold:.3g}",
-        )
+        label = f"at the threshold {threshold:.3g}"
+        axes.plot([], [], "o", color="#444444", markeredgecolor="white", markersize=7, label=label)
     axes.set(xlabel="1 - specificity", ylabel="Sensitivity", title=_plain(title))
     _square(axes)
     # Beside the axes, where no curve is hidden; the file grows with the longest name.
@@ -121,12 +114,6 @@ def _equal_count_bins(probabilities: np.ndarray) -> list[np.ndarray]:
 
 def _colors(count: int) -> list[str]:
     return (list(COLORS) * math.ceil(count / len(COLORS)))[:count]
-
-
-def _auroc(auroc: Auroc) -> str:
-    if auroc.value is None:
-        return f"undefined ({auroc.undefined})"
-    return f"{auroc.value:.3f} ({auroc.low:.3f}-{auroc.high:.3f})"
 
 
 def _name(curve: Curve) -> str:

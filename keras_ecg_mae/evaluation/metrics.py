@@ -36,6 +36,12 @@ class Auroc:
     method: str = ""
     undefined: str = ""
 
+    def __str__(self) -> str:
+        """`0.912 (0.874-0.951)`, or why there is none."""
+        if self.value is None:
+            return f"undefined ({self.undefined})"
+        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+
 
 @dataclass(frozen=True)
 class AurocDifference:
@@ -69,6 +75,10 @@ class Proportion:
     value: float | None
     low: float | None
     high: float | None
+
+    def __str__(self) -> str:
+        """`0.912 (0.874-0.951)`."""
+        return "undefined" if self.value is None else f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
 
 
 @dataclass(frozen=True)

@@ -3,72 +3,65 @@
 A physician looked at P, QRS and T waves, and at the inferior (II, III, aVF) and anterior (V1 to V5) leads.
 """
 
-import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from keras_ecg_mae.evaluation.delineation import PARTS, delineate
 from keras_ecg_mae.spec import LEADS, PATCH_SAMPLES, PATCHES_PER_LEAD
 
-FILE = "reconstruction.csv"
 ALL = "all leads"
 LEAD_GROUPS = {"inferior": ("II", "III", "aVF"), "anterior": ("V1", "V2", "V3", "V4", "V5")}
 MODEL, VISIBLE_MEAN, RECORD_MEAN, RECORDING = "model", "lead's visible mean", "recording's mean", "recording"
 ERROR, EINTHOVEN, LIMB_LEADS = "error", "einthoven", "limb leads"
 _SMALLEST_VARIANCE_MV2 = 1e-12
 _LIMB = [LEADS.index(lead) for lead in ("I", "II", "III")]
-
+COLUMNS = ("measure", "where", "predictor", "share", "rms_mv", "recordings")
 
 # Of some recordings: their ids `(recordings,)`, `(recordings, 12, 5000)` mV as recorded and as reconstructed (visible
 # patches as recorded), and the mask `(recordings, 240)`, 1 where a patch was hidden.
 Reconstructed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One measurement over some recordings.
-
-    Attributes:
-        measure: `error` on hidden patches, or `einthoven`: how far lead II is from I + III where a patch of the three
-            was hidden, visible patches being as they were recorded.
-        where: a lead, a group of `LEAD_GROUPS`, `all leads`, or a part of the beat; `limb leads` for `einthoven`.
-        predictor: `model`; the two trivial ones, which predict the mean of the lead's visible patches or of the
-            recording; for `einthoven` also the recording itself.
-        share: mean square, as a share of that of the same samples about their lead's mean (for `einthoven`, of lead
-            II's); every recording counts alike, whatever its amplitude: predicting each lead's mean would have 1.
-        rms_mv: root mean square, mV.
-        recordings: how many it was measured on.
-    """
-
-    measure: str
-    where: str
-    predictor: str
-    share: float
-    rms_mv: float
-    recordings: int
-
-
 class ReconstructionErrors:
-    """Measures reconstructions; each recording is delineated once, so that a later validation is quick."""
+    """Measures reconstructions; each recording is delineated once, so that a later validation is quick.
+
+    The table of its measurements has the columns `COLUMNS`:
+
+    * `measure`: `error` on hidden patches, or `einthoven`: how far lead II is from I + III where a patch of the three
+      was hidden, visible patches being as they were recorded.
+    * `where`: a lead, a group of `LEAD_GROUPS`, `all leads`, or a part of the beat; `limb leads` for `einthoven`.
+    * `predictor`: `model`; the two trivial ones, which predict the mean of the lead's visible patches or of the
+      recording; for `einthoven` also the recording itself.
+    * `share`: mean square, as a share of that of the same samples about their lead's mean (for `einthoven`, of lead
+      II's); every recording counts alike, whatever its amplitude: predicting each lead's mean would have 1.
+    * `rms_mv`: root mean square, mV.
+    * `recordings`: how many it was measured on.
+    """
 
     def __init__(self) -> None:
         self._parts: dict[bytes, np.ndarray | None] = {}
 
     def __call__(self, batches: Iterable[Reconstructed]) -> tuple[dict[str, float], str]:
-        """The model's figures as scalars by name, and all of them as the text of `FILE`."""
+        """The model's figures as scalars by TensorBoard's names, and the whole table as CSV."""
         sums = _Sums()
         for batch in batches:
             for record_id, ecg, reconstruction, mask in zip(*batch, strict=True):
                 if record_id not in self._parts:
                     self._parts[record_id] = delineate(ecg)
                 sums.add(ecg, reconstruction, mask, self._parts[record_id])
-        measured = sums.measured()
-        return _scalars(measured), _as_csv(measured)
+        table = sums.table()
+        scalars = {}
+        for one in table[table["predictor"] == MODEL].itertuples():
+            name = EINTHOVEN if one.measure == EINTHOVEN else one.where.replace(" ", "_")
+            scalars[f"reconstruction_{name}"] = one.share
+            if one.measure == EINTHOVEN:
+                scalars["reconstruction_einthoven_mv"] = one.rms_mv
+        return scalars, table.to_csv(index=False)
 
 
 class _Sums:
@@ -112,12 +105,13 @@ class _Sums:
         if samples:
             self._sums[key] += (weight * squares, weight * reference, squares, samples, 1)
 
-    def measured(self) -> list[Measured]:
-        return [
-            Measured(*key, float(squares / reference), float((plain / samples) ** 0.5), int(recordings))
+    def table(self) -> pd.DataFrame:
+        rows = [
+            (*key, squares / reference, (plain / samples) ** 0.5, int(recordings))
             for key, (squares, reference, plain, samples, recordings) in self._sums.items()
             if reference > 0
         ]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _lead_rows() -> dict[str, list[int]]:
@@ -125,36 +119,6 @@ def _lead_rows() -> dict[str, list[int]]:
     return {where: [LEADS.index(lead) for lead in leads] for where, leads in groups.items()}
 
 
-def _scalars(measured: Sequence[Measured]) -> dict[str, float]:
-    """The model's, by TensorBoard's names: the share of the variance, and Einthoven's residual in mV besides."""
-    scalars = {}
-    for one in measured:
-        if one.predictor == MODEL and one.measure == ERROR:
-            scalars[f"reconstruction_{one.where.replace(' ', '_')}"] = one.share
-        elif one.predictor == MODEL:
-            scalars["reconstruction_einthoven"] = one.share
-            scalars["reconstruction_einthoven_mv"] = one.rms_mv
-    return scalars
-
-
-def _as_csv(measured: Sequence[Measured]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [item.name for item in fields(Measured)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(one) for one in measured)
-    return text.getvalue()
-
-
-def read_reconstruction_errors(path: Path) -> list[Measured]:
-    """What `ReconstructionErrors` left in a `FILE`."""
-    return [
-        Measured(
-            row["measure"],
-            row["where"],
-            row["predictor"],
-            float(row["share"]),
-            float(row["rms_mv"]),
-            int(row["recordings"]),
-        )
-        for row in csv.DictReader(path.read_bytes().decode().splitlines())
-    ]
+def read_reconstruction_errors(path: Path) -> pd.DataFrame:
+    """The table that `ReconstructionErrors` left in a file, its first three columns as index."""
+    return pd.read_csv(io.BytesIO(path.read_bytes()), float_precision="round_trip").set_index(list(COLUMNS[:3]))

@@ -56,7 +56,8 @@ class Results:
         confidence: level of every interval.
         threshold: a probability of at least this is called positive.
         threshold_rule: how it was chosen, in words.
-        validation: the ECGs the threshold was chosen on; its sensitivity and specificity are therefore optimistic.
+        validation: where the threshold was chosen here, these are the ECGs it was chosen on, and their sensitivity and
+            specificity are therefore optimistic.
         groups: internal institutions by name, `all internal`, external institutions by name, `all external`.
         notes: what a reader has to know beside the figures, a sentence each.
         run: folder of the run that was evaluated; empty where nobody said it.
@@ -105,12 +106,11 @@ def score(
         members = [(name, False, chosen[chosen["institution"] == name]) for name in sorted(names)]
         pool = [(f"all {role}", True, chosen)] if names else []
         for name, pooled, rows in members + pool:
-            group = _group(name, role, pooled, rows, threshold, confidence)
-            groups.append(group)
-            curves.append(_curve(group, rows))
+            curves.append(_curve(name, role == "external", rows, threshold, confidence))
+            groups.append(_group(curves[-1], role, pooled))
             if rows.empty and not pooled:
                 logging.warning("The external institution %r has no labelled test ECG.", name)
-    scored = _group("validation", "validation", True, validation, threshold, confidence)
+    scored = _group(_curve("validation", False, validation, threshold, confidence), "validation", True)
     return Results(label_name, confidence, threshold, rule, scored, tuple(groups)), curves
 
 
@@ -121,18 +121,10 @@ def validation_figures(
 
     The dot on the ROC is at the threshold of the largest sensitivity + specificity - 1 on these very ECGs.
     """
-    _, patients = np.unique(patient_keys, return_inverse=True)
     chosen = youden_threshold(labels, probabilities)
     threshold = FALLBACK_THRESHOLD if chosen is None else chosen
-    curve = Curve(
-        name="validation",
-        external=False,
-        labels=labels,
-        probabilities=probabilities,
-        patients=patients,
-        auroc=auroc(labels, probabilities, patients, confidence),
-        operating_point=operating_point(labels, probabilities, patients, threshold, confidence),
-    )
+    rows = pd.DataFrame({"label": labels, "probability": probabilities, "patient_key": patient_keys})
+    curve = _curve("validation", False, rows, threshold, confidence)
     return {
         "roc": roc_figure([curve], "Validation ECGs", confidence),
         "calibration": calibration_figure([curve], "Validation ECGs", confidence),
@@ -144,30 +136,30 @@ def patient_numbers(rows: pd.DataFrame) -> np.ndarray:
     return pd.factorize(rows["patient_key"], sort=True)[0]
 
 
-def _group(name: str, role: str, pooled: bool, rows: pd.DataFrame, threshold: float, confidence: float) -> Group:
+def _curve(name: str, external: bool, rows: pd.DataFrame, threshold: float, confidence: float) -> Curve:
     labels, probabilities, patients = rows["label"].to_numpy(), rows["probability"].to_numpy(), patient_numbers(rows)
-    return Group(
+    return Curve(
         name=name,
-        role=role,
-        pooled=pooled,
-        ecgs=len(rows),
-        patients=len(np.unique(patients)),
-        positive_ecgs=int(labels.sum()),
-        positive_patients=len(np.unique(patients[labels == 1])),
+        external=external,
+        labels=labels,
+        probabilities=probabilities,
+        patients=patients,
         auroc=auroc(labels, probabilities, patients, confidence),
         operating_point=operating_point(labels, probabilities, patients, threshold, confidence),
-        auprc=auprc(labels, probabilities),
-        brier=brier_score(labels, probabilities),
     )
 
 
-def _curve(group: Group, rows: pd.DataFrame) -> Curve:
-    return Curve(
-        name=group.name,
-        external=group.role == "external",
-        labels=rows["label"].to_numpy(),
-        probabilities=rows["probability"].to_numpy(),
-        patients=patient_numbers(rows),
-        auroc=group.auroc,
-        operating_point=group.operating_point,
+def _group(curve: Curve, role: str, pooled: bool) -> Group:
+    return Group(
+        name=curve.name,
+        role=role,
+        pooled=pooled,
+        ecgs=len(curve.labels),
+        patients=len(np.unique(curve.patients)),
+        positive_ecgs=int(curve.labels.sum()),
+        positive_patients=len(np.unique(curve.patients[curve.labels == 1])),
+        auroc=curve.auroc,
+        operating_point=curve.operating_point,
+        auprc=auprc(curve.labels, curve.probabilities),
+        brier=brier_score(curve.labels, curve.probabilities),
     )

@@ -1,6 +1,6 @@
 """Runs compared on the same test ECGs: each with the CNN of its training set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,11 +8,10 @@ import pandas as pd
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc_difference
 from keras_ecg_mae.evaluation.scoring import Group, patient_numbers
-from keras_ecg_mae.reports.finished_run import CNN, FinishedRun
-from keras_ecg_mae.reports.tables import distinct_names
+from keras_ecg_mae.reports.finished_run import FinishedRun
 
-# An institution may be called `all internal`, so a cohort is known by whether it is a pool, and its name.
-Cohort = tuple[bool, str]
+# An institution may be called `all internal`, so a group is known by whether it is a pool, and its name.
+GroupKey = tuple[bool, str]
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class Column:
         training_set: that name, and the share of the labels where it is not all of them.
         pretraining: what its encoder was pretrained on: a dataset's short name, or published weights; empty for none.
         baseline: the CNN of the same training set; None without one, and for the CNN itself.
-        groups: the run's scores by cohort.
-        differences: its AUROC minus the baseline's by cohort; empty without a baseline.
+        groups: the run's scores by key.
+        differences: its AUROC minus the baseline's by key; empty without a baseline.
     """
 
     run: FinishedRun
@@ -36,8 +35,8 @@ class Column:
     training_set: str
     pretraining: str
     baseline: FinishedRun | None
-    groups: dict[Cohort, Group]
-    differences: dict[Cohort, AurocDifference]
+    groups: dict[GroupKey, Group]
+    differences: dict[GroupKey, AurocDifference]
 
     @property
     def name(self) -> str:
@@ -46,20 +45,20 @@ class Column:
 
     @property
     def model(self) -> str:
-        return "CNN" if self.run.architecture == CNN else f"ViT-{self.run.size.capitalize()}"
+        return "CNN" if self.run.is_cnn else f"ViT-{self.run.settings['size'].capitalize()}"
 
     @property
     def external(self) -> tuple[str, ...]:
         """Institutions whose labels fine-tuning has not used."""
         return tuple(name for (pooled, name), group in self.groups.items() if group.role == "external" and not pooled)
 
-    def pretraining_saw(self, cohort: Cohort) -> bool:
-        """Whether ECGs of a cohort are, or may be, among those that pretraining saw without labels."""
+    def pretraining_saw(self, key: GroupKey) -> bool:
+        """Whether ECGs of a group are, or may be, among those that pretraining saw without labels."""
         before = self.run.trained.before
         while before is not None:
             elsewhere = before.dataset.sha256 != self.run.dataset.sha256
-            pooled, name = cohort
-            institutions = self.run.rows_of(self.groups[cohort])["institution"].unique() if pooled else [name]
+            pooled, name = key
+            institutions = self.run.rows_of(self.groups[key])["institution"].unique() if pooled else [name]
             if any("test" in splits or elsewhere for at, splits in before.recordings.items() if at in institutions):
                 return True
             before = before.before
@@ -74,12 +73,14 @@ def compare(runs: Sequence[FinishedRun]) -> tuple[Column, ...]:
             of a training set were not evaluated on the same records with the same labels.
     """
     _expect_comparable(runs)
-    sets = _training_sets(runs)
     names = _dataset_names(runs)
+    sets: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        sets.setdefault(_training_set(run, names), []).append(run)
     for members in sets.values():
         for run in members[1:]:
             _expect_same_records(members[0], run)
-    return tuple(_column(run, names, sets[_training_set(run)]) for run in runs)
+    return tuple(_column(run, names, sets[_training_set(run, names)]) for run in runs)
 
 
 def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
@@ -97,15 +98,10 @@ def _expect_comparable(runs: Sequence[FinishedRun]) -> None:
                 )
 
 
-def _training_set(run: FinishedRun) -> tuple[str, float]:
-    return run.dataset.sha256, run.label_fraction
-
-
-def _training_sets(runs: Sequence[FinishedRun]) -> dict[tuple[str, float], list[FinishedRun]]:
-    sets: dict[tuple[str, float], list[FinishedRun]] = {}
-    for run in runs:
-        sets.setdefault(_training_set(run), []).append(run)
-    return sets
+def _training_set(run: FinishedRun, names: Mapping[str, str]) -> str:
+    """The name of a dataset, and the share of its labels where it is not all of them."""
+    share = run.settings["label_fraction"]
+    return names[run.dataset.sha256] + ("" if share == 1 else f" ({100 * share:g}% of the labels)")
 
 
 def _dataset_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
@@ -119,19 +115,33 @@ def _dataset_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
     }
 
 
-def _pretraining(run: FinishedRun, names: dict[str, str]) -> str:
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """Each path's last part, or as many of its last parts as tell it from the others; equal paths stay equal."""
+    parts = {path: path.rstrip("/").split("/") for path in paths}
+    names = {}
+    for path in parts:
+        length = 1
+        while length < len(parts[path]) and any(
+            parts[path][-length:] == other[-length:] for key, other in parts.items() if key != path
+        ):
+            length += 1
+        names[path] = "/".join(parts[path][-length:])
+    return [names[path] for path in paths]
+
+
+def _pretraining(run: FinishedRun, names: Mapping[str, str]) -> str:
     trained = run.trained
     if trained.before is not None:
         return names[trained.before.dataset.sha256]
     weights = trained.initial_weights.rsplit("/", 1)[-1]
-    return f"images: {weights}" if run.transfer == "blocks" else weights
+    return f"images: {weights}" if run.settings["transfer"] == "blocks" else weights
 
 
 def _baseline(training_set: str, runs: Sequence[FinishedRun]) -> FinishedRun | None:
-    baselines = [run for run in runs if run.architecture == CNN]
+    baselines = [run for run in runs if run.is_cnn]
     if len(baselines) > 1:
         raise RunError(
-            f"Expected one run with --architecture={CNN} of the training set {training_set}, to compare the others "
+            f"Expected one run with --architecture=cnn of the training set {training_set}, to compare the others "
             f"with. Received {len(baselines)}: {', '.join(str(run.folder) for run in baselines)}."
         )
     return baselines[0] if baselines else None
@@ -148,20 +158,25 @@ def _expect_same_records(first: FinishedRun, second: FinishedRun) -> None:
                 f"test records. Received {len(alone)} that {other.folder} lacks, the first being {alone.iloc[0]!r} of "
                 f"{holder.folder}."
             )
-    for column in columns[1:]:
+    expect_agreement(both, columns[1:], first, second)
+
+
+def expect_agreement(both: pd.DataFrame, columns: Sequence[str], first: FinishedRun, second: FinishedRun) -> None:
+    """Raises `RunError` where two runs' predictions, merged by `record_id`, differ in one of some columns."""
+    for column in columns:
         differing = both[both[f"{column}_x"] != both[f"{column}_y"]]
         if not differing.empty:
             row = differing.iloc[0]
             raise RunError(
-                f"Expected {first.folder} and {second.folder}, runs of one dataset, to agree on every {column}. "
-                f"Received {row[f'{column}_x']!r} and {row[f'{column}_y']!r} for {row['record_id']!r}."
+                f"Expected {first.folder} and {second.folder} to agree on every {column}. Received "
+                f"{row[f'{column}_x']!r} and {row[f'{column}_y']!r} for {row['record_id']!r}: they are not of the same "
+                "recordings and labels."
             )
 
 
-def _column(run: FinishedRun, names: dict[str, str], members: Sequence[FinishedRun]) -> Column:
+def _column(run: FinishedRun, names: Mapping[str, str], members: Sequence[FinishedRun]) -> Column:
     """The column of one of the `members`, the runs of a training set."""
-    dataset = names[run.dataset.sha256]
-    training_set = dataset if run.label_fraction == 1 else f"{dataset} ({100 * run.label_fraction:g}% of the labels)"
+    dataset, training_set = names[run.dataset.sha256], _training_set(run, names)
     title = run.title if [member.title for member in members].count(run.title) == 1 else f"{run.title} ({run.folder})"
     cnn = _baseline(training_set, members)
     baseline = None if cnn is run else cnn
@@ -169,8 +184,8 @@ def _column(run: FinishedRun, names: dict[str, str], members: Sequence[FinishedR
     differences = {}
     if baseline:
         differences = {
-            cohort: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
-            for cohort, group in groups.items()
+            key: paired_difference(run.rows_of(group), baseline.rows_of(group), run.results.confidence)
+            for key, group in groups.items()
         }
     return Column(run, title, dataset, training_set, _pretraining(run, names), baseline, groups, differences)
 
@@ -181,7 +196,7 @@ def paired_difference(rows: pd.DataFrame, others: pd.DataFrame, confidence: floa
     return auroc_difference(rows["label"].to_numpy(), first, second, patient_numbers(rows), confidence)
 
 
-def cohorts(columns: Sequence[Column]) -> list[Cohort]:
+def group_keys(columns: Sequence[Column]) -> list[GroupKey]:
     """The rows: institutions that are internal to a run, those external to all, then the pools."""
     groups = [group for column in columns for group in column.groups.values()]
     internal = {group.name for group in groups if not group.pooled and group.role == "internal"}

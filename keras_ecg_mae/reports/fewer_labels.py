@@ -11,11 +11,11 @@ import pandas as pd
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.metrics import AurocDifference, auroc
 from keras_ecg_mae.evaluation.scoring import patient_numbers
-from keras_ecg_mae.reports.comparison import Column, paired_difference
+from keras_ecg_mae.pages.tables import Cell, Row, Table
+from keras_ecg_mae.reports.comparison import Column, expect_agreement, paired_difference
 from keras_ecg_mae.reports.document import Part
 from keras_ecg_mae.reports.paper import Paper
 from keras_ecg_mae.reports.table_3 import beside_paper, format_auroc, format_p_values
-from keras_ecg_mae.reports.tables import Cell, Row, Table
 
 
 def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Part:
@@ -40,16 +40,16 @@ def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Par
             f"{', '.join(fewer.external) or 'none'} and {second.folder} with {', '.join(more.external) or 'none'}."
         )
     level = f"{100 * first.results.confidence:g}%"
-    compared = [_compared(fewer, more, name, paper) for name in institutions]
-    if all(_matched(fewer, more, name)[0].empty for name in institutions):
+    matched = {name: _matched(fewer, more, name) for name in institutions}
+    if all(rows.empty for rows, _ in matched.values()):
         raise RunError(
             f"Expected {first.folder} and {second.folder} to have test ECGs in common. Received none at "
             f"{', '.join(institutions)}: the two datasets are not of the same recordings."
         )
+    compared = [_compared(fewer, more, name, rows, paper) for name, rows in matched.items()]
     table = Table(
         name="fewer_labels",
         caption=f"AUROC ({level} CI) at the institutions external to both runs, on the ECGs that both were tested on",
-        groups=("",) * 4,
         columns=("ECGs of both", fewer.name, more.name, f"Difference ({level} CI)"),
         rows=tuple(row for row, _ in compared),
         notes=(
@@ -63,15 +63,16 @@ def fewer_labels(fewer: Column, more: Column, paper: Paper | None = None) -> Par
     return Part("Fewer labels", (*_labels(fewer, more, paper), _verdict([item for _, item in compared])), (table,))
 
 
-def _compared(fewer: Column, more: Column, institution: str, paper: Paper | None) -> tuple[Row, AurocDifference]:
-    cohort, confidence = (False, institution), fewer.run.results.confidence
-    matched = _matched(fewer, more, institution)
-    held = " and ".join(f"{column.groups[cohort].ecgs:,}" for column in (fewer, more))
+def _compared(
+    fewer: Column, more: Column, institution: str, matched: tuple[pd.DataFrame, pd.DataFrame], paper: Paper | None
+) -> tuple[Row, AurocDifference]:
+    key, confidence = (False, institution), fewer.run.results.confidence
+    held = " and ".join(f"{column.groups[key].ecgs:,}" for column in (fewer, more))
     cells = [Cell(f"{len(matched[0]):,}", f"of {held}")]
     for column, rows in zip((fewer, more), matched, strict=True):
         area = auroc(rows["label"].to_numpy(), rows["probability"].to_numpy(), patient_numbers(rows), confidence)
-        below = beside_paper(paper, column, cohort, area.value)
-        cells.append(Cell(format_auroc(area), below, column.pretraining_saw(cohort)))
+        below = beside_paper(paper, column, key, area.value)
+        cells.append(Cell(format_auroc(area), below, column.pretraining_saw(key)))
     difference = paired_difference(*matched, confidence)
     text = "undefined" if difference.difference is None else f"{difference.difference:+.3f}"
     interval = "" if difference.low is None else f" ({difference.low:+.3f} to {difference.high:+.3f})"
@@ -82,17 +83,12 @@ def _compared(fewer: Column, more: Column, institution: str, paper: Paper | None
 def _matched(fewer: Column, more: Column, institution: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions of either run for the test ECGs of an institution that both have, in one order."""
     ours = fewer.run.test[fewer.run.test["institution"] == institution]
-    both = ours.merge(more.run.test, on="record_id", suffixes=("", "_more"))
-    for column in ("institution", "label"):
-        differing = both[both[column] != both[f"{column}_more"]]
-        if not differing.empty:
-            row = differing.iloc[0]
-            raise RunError(
-                f"Expected {fewer.run.folder} and {more.run.folder} to agree on every {column}. Received "
-                f"{row[column]!r} and {row[f'{column}_more']!r} for {row['record_id']!r}: the two datasets are not of "
-                "the same recordings and labels."
-            )
-    return both, both.assign(probability=both["probability_more"])
+    both = ours.merge(more.run.test, on="record_id")
+    expect_agreement(both, ("institution", "label"), fewer.run, more.run)
+    # Patients by the first run's keys, since another dataset may have others.
+    common = both.rename(columns={"label_x": "label", "patient_key_x": "patient_key"})
+    first, second = (common.assign(probability=both[f"probability_{side}"]) for side in ("x", "y"))
+    return first, second
 
 
 def _labels(fewer: Column, more: Column, paper: Paper | None) -> list[str]:

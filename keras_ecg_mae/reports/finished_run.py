@@ -1,8 +1,10 @@
 """A run that was trained and evaluated, as its folder tells of it: what a report is made from."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,17 +12,20 @@ from keras_ecg_mae.config import OWN_PRETRAINING
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
-from keras_ecg_mae.evaluation.reconstruction import FILE
 from keras_ecg_mae.evaluation.scoring import Group, Results
 from keras_ecg_mae.files import read_json
-from keras_ecg_mae.runs.folder import DONE, SETTINGS, Made, expect_made_from, read_made
+from keras_ecg_mae.runs.folder import (
+    DONE,
+    FIGURES,
+    FOLDERS,
+    RECONSTRUCTION_ERRORS,
+    SETTINGS,
+    Made,
+    expect_made_from,
+    read_made,
+)
 from keras_ecg_mae.runs.record import RECORD, Dataset, read_commands
 from keras_ecg_mae.runs.training_data import TrainingData, expect_training_data
-
-PRETRAINING, FINETUNING, EVALUATION = "pretrain", "finetune", "evaluation"
-# Figures 1 and 3 of Sawano et al., as pretraining leaves them: name, leads.
-PICTURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
-CNN = "cnn"
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,8 @@ class FinishedRun:
     Attributes:
         folder: of the run.
         title: the last flag `--title` of a command that asked for fine-tuning, or the folder's name.
-        architecture: what was fine-tuned, `vit` or `cnn`.
-        size: the size of a `vit`; empty for a CNN.
-        transfer: `blocks` where its encoder was trained on images, see `config.Finetuning`.
-        recipe: of its fine-tuning, see `config.Finetuning`.
-        learning: which of its weights fine-tuning trained, the flag `--finetune_trained`.
-        label_fraction: share of the patients whose labels fine-tuning used.
-        paper_column: the flag `--paper_column` of the last command that asked for fine-tuning.
+        paper_column: the flag `--paper_column` of the last such command.
+        settings: those that decided its fine-tuning: `architecture`, `recipe`, `label_fraction`, ...
         trained: what its weights have seen.
         pretrained: when and with what the encoder it started from was made; None where that is not this run's.
         finetuned: when and with what it was fine-tuned.
@@ -44,20 +44,15 @@ class FinishedRun:
         results: of its evaluation.
         predictions_sha256: checksum of its predictions table.
         test: the test ECGs of that table, see `predictions.COLUMNS`, ordered by record.
-        pictures: the reconstructions that its pretraining left, by their key in `PICTURES`; none of a pretraining
+        pictures: the reconstructions that its pretraining left, by their key in `FIGURES`; none of a pretraining
             that it did not start from.
         reconstruction_errors: the table of that pretraining; None where there is none.
     """
 
     folder: Path
     title: str
-    architecture: str
-    size: str
-    transfer: str
-    recipe: str
-    learning: str
-    label_fraction: float
     paper_column: str
+    settings: Mapping[str, Any]
     trained: TrainingData
     pretrained: Made | None
     finetuned: Made | None
@@ -67,6 +62,10 @@ class FinishedRun:
     test: pd.DataFrame
     pictures: dict[str, Path]
     reconstruction_errors: Path | None
+
+    @property
+    def is_cnn(self) -> bool:
+        return bool(self.settings["architecture"] == "cnn")
 
     @property
     def dataset(self) -> Dataset:
@@ -99,7 +98,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
             was not.
         DatasetError: the predictions table is wrong; names the row.
     """
-    evaluation, finetuning = folder / EVALUATION, folder / FINETUNING
+    pretraining, finetuning, evaluation = (folder / FOLDERS[stage] for stage in ("pretrain", "finetune", "evaluate"))
     needed = [folder / RECORD, *(finetuning / name for name in (SETTINGS, DONE))]
     needed += [evaluation / name for name in (DONE, RESULTS, PREDICTIONS)]
     missing = [str(path.relative_to(folder)) for path in needed if not path.is_file()]
@@ -108,35 +107,28 @@ def read_finished_run(folder: Path) -> FinishedRun:
             f"{folder}: Expected a finished run. Received one without {', '.join(missing)}: "
             f"run python -m keras_ecg_mae.train --flagfile={folder / 'flags.txt'} --stages=finetune,evaluate."
         )
-    trained = expect_training_data(finetuning, "finetune")
     commands = [command for command in read_commands(folder) if "finetune" in command.stages]
     titles = [command.title for command in commands if command.title]
     settings = read_json(finetuning / SETTINGS) or {}
     own = settings["encoder"] == OWN_PRETRAINING
     expect_made_from(evaluation, finetuning)
     if own:
-        expect_made_from(finetuning, folder / PRETRAINING)
+        expect_made_from(finetuning, pretraining)
     predictions = read_predictions(evaluation / PREDICTIONS)
-    test = predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True)
-    pictures = {key: folder / PRETRAINING / name for key, name in PICTURES.items()} if own else {}
-    errors = folder / PRETRAINING / FILE
+    left = {key: pretraining / name for key, name in FIGURES.items() if own and (pretraining / name).is_file()}
+    errors = pretraining / RECONSTRUCTION_ERRORS
     return FinishedRun(
         folder=folder,
         title=titles[-1] if titles else folder.resolve().name,
-        architecture=settings["architecture"],
-        size=settings.get("size", ""),
-        transfer=settings["transfer"],
-        recipe=settings["recipe"],
-        learning=settings["trained"],
-        label_fraction=settings["label_fraction"],
         paper_column=commands[-1].paper_column if commands else "",
-        trained=trained,
-        pretrained=read_made(folder / PRETRAINING) if own else None,
+        settings=settings,
+        trained=expect_training_data(finetuning, "finetune"),
+        pretrained=read_made(pretraining) if own else None,
         finetuned=read_made(finetuning),
         evaluated=read_made(evaluation),
         results=read_results(evaluation),
         predictions_sha256=hashlib.sha256((evaluation / PREDICTIONS).read_bytes()).hexdigest(),
-        test=test,
-        pictures={key: path for key, path in pictures.items() if path.is_file()},
+        test=predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True),
+        pictures=left,
         reconstruction_errors=errors if own and errors.is_file() else None,
     )

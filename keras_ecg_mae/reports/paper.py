@@ -8,7 +8,7 @@ import pandas as pd
 
 from keras_ecg_mae.config import RANDOM, SPLITS
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.reports.comparison import Cohort, Column
+from keras_ecg_mae.reports.comparison import Column, GroupKey
 
 DATASET1, DATASET2 = ("institution_1",), ("institution_1", "institution_2", "institution_3")
 NOTHING, IMAGES = "nothing", "images"
@@ -38,10 +38,10 @@ class Paper:
     table_3: pd.DataFrame
     labels: tuple[int, int]
 
-    def auroc(self, column: Column, cohort: Cohort) -> float | None:
-        """The paper's AUROC beside ours of a column and a cohort: all internal ECGs, or one external institution's."""
-        pooled, name = cohort
-        paper_column, group = column.run.paper_column, column.groups.get(cohort)
+    def auroc(self, column: Column, key: GroupKey) -> float | None:
+        """The paper's AUROC beside ours of a column and a group: all internal ECGs, or one external institution's."""
+        pooled, name = key
+        paper_column, group = column.run.paper_column, column.groups.get(key)
         if not paper_column or (group is not None and (group.role == "internal") != pooled):
             return None
         row = f"test{_training_set(paper_column)}" if pooled else name
@@ -71,17 +71,17 @@ def expect_reproductions(columns: Sequence[Column]) -> None:
     for run in (column.run for column in columns if column.run.paper_column):
         architecture, pretrained, finetuned = COLUMNS[run.paper_column]
         trained, before = run.trained, run.trained.before
-        weights = IMAGES if run.transfer == "blocks" else trained.initial_weights
+        weights = IMAGES if run.settings["transfer"] == "blocks" else trained.initial_weights
         ours = {
             "label": (trained.label, "lvsd (ejection fraction under 40%)"),
-            "model": (run.architecture, architecture),
+            "model": (run.settings["architecture"], architecture),
             "pretrained on": (tuple(sorted(before.recordings)) if before else weights or NOTHING, pretrained),
             # "All ECG data from Dataset1 and Dataset2 were used separately for the self-supervised pretraining" (2.1).
             "pretrained on the splits": (tuple(name for name in SPLITS if not before or before.count(name)), SPLITS),
             "pretraining began with": ((before and before.initial_weights) or RANDOM, RANDOM),
-            "recipe": (run.recipe, "paper"),
-            "what learnt": (run.learning, "all"),
-            "share of the labels": (f"{run.label_fraction:g}", "1"),
+            "recipe": (run.settings["recipe"], "paper"),
+            "what learnt": (run.settings["trained"], "all"),
+            "share of the labels": (f"{run.settings['label_fraction']:g}", "1"),
             "fine-tuned on": (tuple(sorted(trained.recordings)), finetuned),
         }
         wrong = [f"{name}: {_text(found)}, not {_text(said)}" for name, (found, said) in ours.items() if found != said]

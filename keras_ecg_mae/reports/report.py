@@ -1,23 +1,20 @@
 """The report on finished runs and datasets: tables 1 to 4 and figures 1 and 3 of Sawano et al."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import DatasetError, FileError, RunError
-from keras_ecg_mae.reports.characteristics import supplementary_tables
-from keras_ecg_mae.reports.cohort_tables import cohort_tables, file_suffixes
-from keras_ecg_mae.reports.comparison import Column, compare
+from keras_ecg_mae.reports.cohort_tables import cohort_tables, supplementary_tables
+from keras_ecg_mae.reports.comparison import Column, compare, distinct_names
 from keras_ecg_mae.reports.document import Document, Part, Picture
 from keras_ecg_mae.reports.fewer_labels import fewer_labels
 from keras_ecg_mae.reports.finished_run import FinishedRun, read_finished_run
 from keras_ecg_mae.reports.paper import FEWER_LABELS, Paper, expect_reproductions, read_paper
 from keras_ecg_mae.reports.reconstruction_tables import reconstruction_tables
 from keras_ecg_mae.reports.table_3 import cells_table, counts_table, institutions_table, sources_table, table_3
-from keras_ecg_mae.reports.tables import Table, distinct_names
 
 if TYPE_CHECKING:
     from keras_ecg_mae.cohort.description import CohortDescription
@@ -65,9 +62,9 @@ def make_report(
         if pair := _pair(columns, fewer, paper):
             parts.append(fewer_labels(*pair, paper))
     if cohorts or remarks:
-        parts.append(Part("Cohorts", tuple(remarks), tuple(cohort_tables(cohorts))))
+        parts.append(Part("Cohorts", tuple(remarks), cohort_tables(cohorts)))
     if cohorts:
-        parts.append(Part("Supplementary tables: who the patients are", tables=tuple(_supplementary_tables(cohorts))))
+        parts.append(Part("Supplementary tables: who the patients are", tables=supplementary_tables(cohorts)))
     if columns:
         pictures, errors = _pictures(columns), reconstruction_tables(columns)
         if pictures or errors:
@@ -135,17 +132,6 @@ def _dataset_of(run: FinishedRun) -> "CohortDescription | str":
     if manifest.digest != run.dataset.sha256:
         return f"{folder} has the checksum {manifest.digest} now, not {run.dataset.sha256}."
     return manifest
-
-
-def _supplementary_tables(cohorts: dict[str, "CohortDescription"]) -> list[Table]:
-    if len(cohorts) == 1:
-        return [table for cohort in cohorts.values() for table in supplementary_tables(cohort)]
-    suffixes = file_suffixes(list(cohorts))
-    return [
-        replace(table, name=f"{table.name}_{suffixes[name]}")
-        for name, cohort in cohorts.items()
-        for table in supplementary_tables(cohort, name)
-    ]
 
 
 def _pictures(columns: Sequence[Column]) -> list[Picture]:

@@ -1,17 +1,17 @@
 """Table 3 of Sawano et al. from compared runs, what stands behind it, and where its numbers come from."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras_ecg_mae.evaluation.metrics import Auroc, AurocDifference
 from keras_ecg_mae.evaluation.scoring import Group
-from keras_ecg_mae.reports.comparison import Cohort, Column, cohorts
-from keras_ecg_mae.reports.finished_run import CNN
+from keras_ecg_mae.pages.tables import NOTHING, Cell, Row, Table
+from keras_ecg_mae.reports.comparison import Column, GroupKey, group_keys
 from keras_ecg_mae.reports.paper import Paper
-from keras_ecg_mae.reports.tables import NOTHING, Cell, Row, Table
 from keras_ecg_mae.runs.folder import Made
 
 DASH = Cell(NOTHING)
-INTERNAL: Cohort = (True, "all internal")
+INTERNAL: GroupKey = (True, "all internal")
 
 
 def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
@@ -33,15 +33,15 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
         for name in institutions
     ]
     heads = [(c.model, c.pretraining or NOTHING, c.training_set) for c in columns]
-    subheads = [Row("Pre-training", tuple(Cell(head[1]) for head in heads))]
-    subheads.append(Row("Fine-tuning", tuple(Cell(head[2]) for head in heads)))
+    subheads = [Row.of("Pre-training", (head[1] for head in heads)), Row.of("Fine-tuning", (head[2] for head in heads))]
     if len(set(heads)) < len(heads):
-        subheads.append(Row("Run", tuple(Cell(c.title) for c in columns)))
+        subheads.append(Row.of("Run", (c.title for c in columns)))
     notes = [
         "Test of a training set: all test ECGs of its own institutions, of patients that it does not train on. An "
         "institution: all its ECGs, of whose labels fine-tuning used none. A dash: not external to the column's run, "
         "or no labelled test ECG.",
-        _interval_note(level),
+        f"{level} CI: on the logit scale with DeLong's variance, ECGs summed by patient (Obuchowski 1997), and "
+        "Student's t; Newcombe's method 5 where that cannot be had.",
         *_pretraining_notes(columns),
     ]
     if paper is not None:
@@ -49,7 +49,6 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     return Table(
         name="table_3",
         caption=f"Table 3. AUROC ({level} CI) for {first.trained.label} on test ECGs, a column a model",
-        groups=("",) * len(columns),
         columns=tuple(head[0] for head in heads),
         rows=tuple(rows),
         notes=tuple(notes),
@@ -58,25 +57,25 @@ def table_3(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     )
 
 
-def _cell(column: Column, cohort: Cohort, paper: Paper | None) -> Cell:
-    group = column.groups.get(cohort)
+def _cell(column: Column, key: GroupKey, paper: Paper | None) -> Cell:
+    group = column.groups.get(key)
     value = group.auroc.value if group else None
-    below = beside_paper(paper, column, cohort, value)
+    below = beside_paper(paper, column, key, value)
     if group is None or group.ecgs == 0:
         return Cell(NOTHING, below)
-    return Cell(format_auroc(group.auroc), below, column.pretraining_saw(cohort))
+    return Cell(format_auroc(group.auroc), below, column.pretraining_saw(key))
 
 
 def format_auroc(area: Auroc) -> str:
     """The area with its interval, or why there is none."""
     if area.value is None:
         return f"undefined: {area.undefined}"
-    return f"{area.value:.3f} ({area.low:.3f}-{area.high:.3f})"
+    return str(area)
 
 
-def beside_paper(paper: Paper | None, column: Column, cohort: Cohort, value: float | None) -> str:
+def beside_paper(paper: Paper | None, column: Column, key: GroupKey, value: float | None) -> str:
     """The paper's AUROC, and in brackets ours minus it; empty where there is none to stand beside ours."""
-    printed = paper.auroc(column, cohort) if paper else None
+    printed = paper.auroc(column, key) if paper else None
     if printed is None:
         return ""
     return f"paper {printed:.2f}" + ("" if value is None else f" ({value - printed:+.3f})")
@@ -95,13 +94,6 @@ def _three_digits(p_value: float | None) -> str:
     return "< 0.001" if p_value < 0.0005 else f"= {p_value:.3f}"
 
 
-def _interval_note(level: str) -> str:
-    return (
-        f"{level} CI: on the logit scale with DeLong's variance, ECGs summed by patient (Obuchowski 1997), and "
-        "Student's t; Newcombe's method 5 where that cannot be had."
-    )
-
-
 def _pretraining_notes(columns: Sequence[Column]) -> list[str]:
     """What pretraining saw, the columns of one pretraining together."""
     seen: dict[str, list[str]] = {}
@@ -109,7 +101,7 @@ def _pretraining_notes(columns: Sequence[Column]) -> list[str]:
         for sentence in column.run.trained.sentences()[1:]:
             seen.setdefault(sentence, []).append(column.name)
     notes = [f"{'; '.join(names)}: {sentence}" for sentence, names in seen.items()]
-    if any(column.pretraining_saw(cohort) for column in columns for cohort in column.groups):
+    if any(column.pretraining_saw(key) for column in columns for key in column.groups):
         notes.insert(0, "† Some of these ECGs are, or may be, among those that pretraining saw without labels.")
     return notes
 
@@ -136,13 +128,13 @@ def institutions_table(columns: Sequence[Column]) -> Table:
         caption=f"Table 3, supplement. AUROC ({level} CI) at each institution and of the pools, beside the CNN",
         groups=tuple(f"Trained on {column.training_set}" for column in columns),
         columns=tuple(column.title for column in columns),
-        rows=tuple(Row(cohort[1], tuple(_compared(c, cohort) for c in columns)) for cohort in cohorts(columns)),
+        rows=tuple(Row(key[1], tuple(_compared(c, key) for c in columns)) for key in group_keys(columns)),
         notes=tuple(_comparison_notes(columns)),
     )
 
 
-def _compared(column: Column, cohort: Cohort) -> Cell:
-    group, difference = column.groups.get(cohort), column.differences.get(cohort)
+def _compared(column: Column, key: GroupKey) -> Cell:
+    group, difference = column.groups.get(key), column.differences.get(key)
     if group is None or group.ecgs == 0:
         return DASH
     compared = format_p_values(difference) if difference and group.auroc.value is not None else ""
@@ -161,10 +153,12 @@ def _comparison_notes(columns: Sequence[Column]) -> list[str]:
             "z and p (normal): by the normal distribution, as R's pROC gives them. Not adjusted for multiple "
             "comparisons."
         )
-    for name in dict.fromkeys(column.training_set for column in columns):
-        members = [column for column in columns if column.training_set == name]
-        if not any(column.run.architecture == CNN for column in members):
-            notes.append(f"No p-values for models trained on {name}: no run is its CNN (--architecture={CNN}).")
+    with_cnn = {column.training_set for column in columns if column.run.is_cnn}
+    notes += [
+        f"No p-values for models trained on {name}: no run is its CNN (--architecture=cnn)."
+        for name in dict.fromkeys(column.training_set for column in columns)
+        if name not in with_cnn
+    ]
     if len({column.dataset for column in columns}) > 1:
         notes.append(
             "The pools hold the institutions that are internal, or external, to the column's training set: "
@@ -175,20 +169,16 @@ def _comparison_notes(columns: Sequence[Column]) -> list[str]:
 
 def counts_table(columns: Sequence[Column]) -> Table:
     """The test ECGs behind table 3, a column a training set."""
-    first: dict[str, Column] = {}
-    for column in columns:
-        first.setdefault(column.training_set, column)
-    chosen = list(first.values())
-    rows = []
-    for pool, name in cohorts(columns):
-        groups = [column.groups.get((pool, name)) for column in chosen]
-        rows.append(Row(name, tuple(_counts(group) for group in groups)))
+    # Of a training set's runs, the first one: all have the same test ECGs.
+    chosen = {column.training_set: column for column in reversed(columns)}
+    names = tuple(dict.fromkeys(column.training_set for column in columns))
     return Table(
         name="table_3_ecgs",
         caption=f"Test ECGs behind table 3: ECGs (positive for {columns[0].run.trained.label}), patients",
-        groups=("",) * len(chosen),
-        columns=tuple(f"Trained on {column.training_set}" for column in chosen),
-        rows=tuple(rows),
+        columns=tuple(f"Trained on {name}" for name in names),
+        rows=tuple(
+            Row(key[1], tuple(_counts(chosen[name].groups.get(key)) for name in names)) for key in group_keys(columns)
+        ),
         notes=("† Internal.",),
     )
 
@@ -202,36 +192,12 @@ def _counts(group: Group | None) -> Cell:
 
 def sources_table(columns: Sequence[Column]) -> Table:
     """Where each column of table 3 comes from."""
-    rows = []
-    for column in columns:
-        run = column.run
-        values = (
-            str(run.folder),
-            " ".join(run.trained.sentences()),
-            f"{run.labels:,}",
-            run.dataset.folder,
-            f"{run.dataset.recordings:,}",
-            run.dataset.sha256,
-            run.predictions_sha256,
-        )
-        stages = tuple(_made(stage) for stage in (run.pretrained, run.finetuned, run.evaluated))
-        rows.append(Row(column.name, (*stages, *map(Cell, values))))
-    stage_heads = ("pretrained", "fine-tuned", "evaluated")
-    heads = (
-        *stage_heads,
-        "run folder",
-        "what its weights have seen",
-        "labels",
-        "dataset",
-        "recordings",
-        "dataset's checksum",
-    )
+    sources = [_source(column) for column in columns]
     return Table(
         name="sources",
         caption="Where each column of table 3 comes from",
-        groups=("",) * (len(heads) + 1),
-        columns=(*heads, "SHA-256 of evaluation/predictions.csv"),
-        rows=tuple(rows),
+        columns=tuple(sources[0]),
+        rows=tuple(Row(column.name, tuple(cells.values())) for column, cells in zip(columns, sources, strict=True)),
         notes=(
             "Pretrained, fine-tuned, evaluated: when each was done, and with which git revision and version of this "
             "package; a revision that ends in -dirty had files that differ from it.",
@@ -239,6 +205,23 @@ def sources_table(columns: Sequence[Column]) -> Table:
         ),
         prose=True,
     )
+
+
+def _source(column: Column) -> dict[str, Cell]:
+    """A column's cells of `sources_table` by their heads."""
+    run = column.run
+    return {
+        "pretrained": _made(run.pretrained),
+        "fine-tuned": _made(run.finetuned),
+        "evaluated": _made(run.evaluated),
+        "run folder": Cell(str(run.folder)),
+        "what its weights have seen": Cell(" ".join(run.trained.sentences())),
+        "labels": Cell(f"{run.labels:,}"),
+        "dataset": Cell(run.dataset.folder),
+        "recordings": Cell(f"{run.dataset.recordings:,}"),
+        "dataset's checksum": Cell(run.dataset.sha256),
+        "SHA-256 of evaluation/predictions.csv": Cell(run.predictions_sha256),
+    }
 
 
 def _made(stage: Made | None) -> Cell:
@@ -249,24 +232,44 @@ def _made(stage: Made | None) -> Cell:
 
 def cells_table(columns: Sequence[Column], paper: Paper | None = None) -> Table:
     """Both tables with a row a cell and every digit, for those who compute with them."""
-    heads = (
-        *("model", "training set", "role", "ECGs", "patients", "positive ECGs", "AUROC", "low", "high", "interval"),
-        *("compared with", "difference", "difference low", "difference high", "p (t)", "z"),
-        *("p (normal)", "undefined", "paper's AUROC"),
+    values = [
+        (key[1], _values(column, key, paper))
+        for key in group_keys(columns)
+        for column in columns
+        if key in column.groups
+    ]
+    return Table(
+        name="table_3_cells",
+        caption="Table 3 and its supplement, a row a cell",
+        columns=tuple(values[0][1]),
+        rows=tuple(
+            Row.of(name, ("" if value is None else str(value) for value in row.values())) for name, row in values
+        ),
     )
-    rows = []
-    for cohort in cohorts(columns):
-        for column in columns:
-            if (group := column.groups.get(cohort)) is None:
-                continue
-            difference = column.differences.get(cohort, AurocDifference(None))
-            area = group.auroc
-            values = (
-                *(column.title, column.training_set, group.role, group.ecgs, group.patients, group.positive_ecgs),
-                *(area.value, area.low, area.high, area.method, column.baseline.folder if column.baseline else None),
-                *(difference.difference, difference.low, difference.high, difference.p_value),
-                *(difference.z, difference.normal_p_value, area.undefined or difference.undefined),
-                paper.auroc(column, cohort) if paper else None,
-            )
-            rows.append(Row(cohort[1], tuple(Cell("" if value is None else str(value)) for value in values)))
-    return Table("table_3_cells", "Table 3 and its supplement, a row a cell", ("",) * len(heads), heads, tuple(rows))
+
+
+def _values(column: Column, key: GroupKey, paper: Paper | None) -> dict[str, Any]:
+    """A row of `cells_table` by its columns' heads."""
+    group, difference = column.groups[key], column.differences.get(key, AurocDifference(None))
+    area = group.auroc
+    return {
+        "model": column.title,
+        "training set": column.training_set,
+        "role": group.role,
+        "ECGs": group.ecgs,
+        "patients": group.patients,
+        "positive ECGs": group.positive_ecgs,
+        "AUROC": area.value,
+        "low": area.low,
+        "high": area.high,
+        "interval": area.method,
+        "compared with": column.baseline.folder if column.baseline else None,
+        "difference": difference.difference,
+        "difference low": difference.low,
+        "difference high": difference.high,
+        "p (t)": difference.p_value,
+        "z": difference.z,
+        "p (normal)": difference.normal_p_value,
+        "undefined": area.undefined or difference.undefined,
+        "paper's AUROC": paper.auroc(column, key) if paper else None,
+    }

@@ -15,6 +15,12 @@ from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.files import PARTIAL, file_errors, files_under, is_remote, read_json, write_json
 
+# Where each stage leaves what it makes.
+FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
+# What pretraining leaves for a report: figures 1 and 3 of Sawano et al., and the errors of its reconstructions.
+FIGURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
+RECONSTRUCTION_ERRORS = "reconstruction.csv"
+
 SETTINGS = "settings.json"
 DONE = "done.json"
 MADE = "made"

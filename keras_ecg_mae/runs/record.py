@@ -56,11 +56,11 @@ class Command:
     host: str
     devices: Sequence[str]
     dataset: Dataset
-    paper_column: str = ""  # not in records of earlier versions
+    paper_column: str
 
 
 def this_command(
-    *, stages: Sequence[str], title: str, devices: Sequence[str], dataset: Dataset, paper_column: str = ""
+    *, stages: Sequence[str], title: str, devices: Sequence[str], dataset: Dataset, paper_column: str
 ) -> Command:
     """What this process was asked for and runs with."""
     return Command(

@@ -16,7 +16,7 @@ from keras_ecg_mae.files import storage_path
 from keras_ecg_mae.models.build import in_precision
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.runs.folder import mark_done, read_done
+from keras_ecg_mae.runs.folder import FOLDERS, mark_done, read_done
 from keras_ecg_mae.runs.training_data import AUTOENCODER, describe_label, expect_training_data
 from keras_ecg_mae.serving.exported_model import ExportedModel
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
@@ -24,7 +24,6 @@ from keras_ecg_mae.serving.model_json import Decision, provenance_of, read_descr
 from keras_ecg_mae.serving.saved_model import export_autoencoder, export_classifier
 from keras_ecg_mae.serving.versions import newest_version, whole_versions
 from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier, own_results
-from keras_ecg_mae.stages.fingerprint import FOLDERS
 from keras_ecg_mae.training.finetune import load_autoencoder
 
 _COMPARED_RECORDINGS = 8

@@ -9,11 +9,10 @@ from keras_ecg_mae.config import OWN_PRETRAINING, RANDOM, Config, Section
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.files import sha256, storage_path
-from keras_ecg_mae.runs.folder import DONE, read_done
+from keras_ecg_mae.runs.folder import DONE, FOLDERS, read_done
 from keras_ecg_mae.runs.training_data import AUTOENCODER
 from keras_ecg_mae.training.finetune import trials
 
-FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
 AUTOENCODER_EXPORT = "export_autoencoder"  # of the same run, beside its classifier's
 # What decides whether a model is exported, and nothing about the export.
 _GATE = ("export_minimum_auroc", "export_minimum_institution_auroc", "export_auroc_tolerance", "export_despite_gate")

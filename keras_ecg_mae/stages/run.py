@@ -17,12 +17,12 @@ from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors
 from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.files import storage_path, write_whole
 from keras_ecg_mae.flags import flag_lines
-from keras_ecg_mae.runs.folder import enter_stage, expect_settings, mark_done, read_done
+from keras_ecg_mae.runs.folder import FOLDERS, enter_stage, expect_settings, mark_done, read_done
 from keras_ecg_mae.runs.record import Dataset, expect_dataset, record_command, this_command
 from keras_ecg_mae.runs.training_data import TrainingData, describe_label, expect_training_data
 from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier, own_results
 from keras_ecg_mae.stages.export import export_model
-from keras_ecg_mae.stages.fingerprint import FOLDERS, deciding_settings, expect_rates, pretrained_encoder, stage_folder
+from keras_ecg_mae.stages.fingerprint import deciding_settings, expect_rates, pretrained_encoder, stage_folder
 from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
 from keras_ecg_mae.training.finetune import check_labels, finetune
 from keras_ecg_mae.training.pretrain import pretrain

@@ -4,8 +4,8 @@ from keras_ecg_mae.config import OWN_PRETRAINING, STAGES, Config
 from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.files import is_remote, storage_path
-from keras_ecg_mae.runs.folder import made_from, read_done
-from keras_ecg_mae.stages.fingerprint import FOLDERS, stage_folder
+from keras_ecg_mae.runs.folder import FOLDERS, made_from, read_done
+from keras_ecg_mae.stages.fingerprint import stage_folder
 
 
 def summary(config: Config) -> str:

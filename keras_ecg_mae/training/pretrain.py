@@ -16,7 +16,7 @@ from keras_ecg_mae.files import file_errors, storage_path, write_whole
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_errors, reconstruction_loss
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
-from keras_ecg_mae.runs.folder import mark_done
+from keras_ecg_mae.runs.folder import FIGURES, RECONSTRUCTION_ERRORS, mark_done
 from keras_ecg_mae.runs.training_data import AUTOENCODER
 from keras_ecg_mae.spec import LEADS
 from keras_ecg_mae.training.best_weights import BestWeights
@@ -30,8 +30,7 @@ from keras_ecg_mae.training.steps import Batch
 from keras_ecg_mae.training.weight_rules import weight_rules
 
 # Sawano et al., figures 3 and 1.
-PICTURES = {"reconstruction.png": LEADS, "reconstruction_II_V5.png": ("II", "V5")}
-RECONSTRUCTION_TABLE = "reconstruction.csv"
+PICTURES = {FIGURES["figure_3"]: LEADS, FIGURES["figure_1"]: ("II", "V5")}
 # At most so many, every n-th validation recording, so of every institution: each takes a tenth of a second to measure.
 MEASURED_RECORDINGS = 256
 
@@ -148,7 +147,7 @@ def pretrain(
         if chief:
             if measure:
                 measured, table = measure(reconstructed())
-                write_whole(folder / RECONSTRUCTION_TABLE, table)
+                write_whole(folder / RECONSTRUCTION_ERRORS, table)
             for name, png in reconstruction_pictures(model, held_out).items():
                 write_whole(folder / name, png)
                 log.picture(Path(name).stem, (epoch + 1) * steps, png)

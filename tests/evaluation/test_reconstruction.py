@@ -1,15 +1,14 @@
 """Reconstruction errors by lead, part of the beat and limb leads, against what was put into the reconstructions."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_ecg_mae.evaluation import reconstruction
-from keras_ecg_mae.evaluation.delineation import PARTS
-from keras_ecg_mae.evaluation.reconstruction import FILE, Measured, ReconstructionErrors, read_reconstruction_errors
-from keras_ecg_mae.reports.report import make_report
+from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors, read_reconstruction_errors
+from keras_ecg_mae.runs.folder import RECONSTRUCTION_ERRORS
 from keras_ecg_mae.spec import LEADS
 
 GENERATOR = np.random.default_rng(0)
@@ -44,12 +43,10 @@ def hidden_three_quarters(count: int = 2) -> np.ndarray:
 
 def measure(
     tmp_path: Path, ecg: np.ndarray, made: np.ndarray, mask: np.ndarray
-) -> tuple[dict[str, float], dict[tuple[str, str, str], Measured]]:
+) -> tuple[dict[str, float], dict[tuple[str, ...], pd.Series]]:
     scalars, text = ReconstructionErrors()([(np.array([b"a", b"b"])[: len(ecg)], ecg, made, mask)])
-    (tmp_path / FILE).write_text(text)
-    return scalars, {
-        (one.measure, one.where, one.predictor): one for one in read_reconstruction_errors(tmp_path / FILE)
-    }
+    (tmp_path / RECONSTRUCTION_ERRORS).write_text(text)
+    return scalars, dict(read_reconstruction_errors(tmp_path / RECONSTRUCTION_ERRORS).iterrows())
 
 
 def test_a_perfect_reconstruction_has_no_error_and_keeps_einthovens_law(tmp_path: Path) -> None:
@@ -123,19 +120,3 @@ def test_a_recording_is_delineated_once(delineations: list[int]) -> None:
     for _ in range(3):
         errors([(np.array([b"a", b"b"]), ecg, ecg, hidden_three_quarters())])
     assert len(delineations) == 2
-
-
-def test_the_report_has_a_table_of_each_pretrained_run(made_run: Callable[..., Path]) -> None:
-    pretrained, other = made_run("pretrained"), made_run("other", seed=1)
-    ecg = recordings()
-    _, text = ReconstructionErrors()([(np.array([b"a", b"b"]), ecg, ecg * 0.5, hidden_three_quarters())])
-    (pretrained / "pretrain" / FILE).write_text(text)
-    document = make_report([pretrained, other], [])
-    (part,) = [part for part in document.parts if part.title == "Reconstructions"]
-    errors, einthoven = part.tables
-    assert len(set(errors.groups)) == 1
-    rows = {row.head: [cell.first_line for cell in row.cells] for row in errors.rows}
-    assert list(rows) == [*LEADS, "inferior", "anterior", "all leads", *PARTS]
-    assert rows["II"][0] == rows["QRS"][0] == "0.250"
-    assert rows["P"][0] == "-"
-    assert [cell.detail.endswith(" mV") for cell in einthoven.rows[0].cells] == [True] * 4

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.reports.comparison import Column, cohorts, compare
+from keras_ecg_mae.reports.comparison import Column, compare, distinct_names, group_keys
 from keras_ecg_mae.reports.finished_run import read_finished_run
 
 MakeRun = Callable[..., Path]
@@ -18,7 +18,7 @@ def compared(*folders: Path) -> tuple[Column, ...]:
     return compare([read_finished_run(folder) for folder in folders])
 
 
-def test_a_run_is_compared_with_the_cnn_of_its_own_dataset_on_each_cohorts_ecgs(made_run: MakeRun) -> None:
+def test_a_run_is_compared_with_the_cnn_of_its_own_dataset_on_each_groups_ecgs(made_run: MakeRun) -> None:
     vit, cnn, other = compared(
         made_run("vit", "--title=MAE", gain=1.0, seed=1),
         made_run("cnn", CNN, "--title=CNN"),
@@ -29,7 +29,7 @@ def test_a_run_is_compared_with_the_cnn_of_its_own_dataset_on_each_cohorts_ecgs(
     assert vit.baseline is cnn.run
     assert (cnn.baseline, cnn.differences, other.baseline) == (None, {}, None)
     assert list(vit.differences) == list(vit.groups)
-    for cohort, institutions in {
+    for key, institutions in {
         (False, "a"): ["a"],
         (False, "c"): ["c"],
         (True, "all internal"): ["a"],
@@ -39,8 +39,8 @@ def test_a_run_is_compared_with_the_cnn_of_its_own_dataset_on_each_cohorts_ecgs(
         for run in (vit.run, cnn.run):
             rows = run.test[run.test["institution"].isin(institutions)]
             areas.append(roc_auc_score(rows["label"], rows["probability"]))
-        assert vit.groups[cohort].auroc.value == pytest.approx(areas[0])
-        assert vit.differences[cohort].difference == pytest.approx(areas[0] - areas[1])
+        assert vit.groups[key].auroc.value == pytest.approx(areas[0])
+        assert vit.differences[key].difference == pytest.approx(areas[0] - areas[1])
     assert vit.differences[True, "all external"].p_value == pytest.approx(0, abs=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_rows_are_internal_institutions_then_external_ones_then_pools(made_run: 
         made_run("one", external=("a", "c", "d")),
         made_run("two", dataset="dataset2", external=("a", "c")),
     )
-    names = [name for _, name in cohorts(columns)]
+    names = [name for _, name in group_keys(columns)]
     assert names == ["b", "d", "a", "c", "all internal", "all external"]
 
 
@@ -128,3 +128,17 @@ def test_records_that_differ_are_named(made_run: MakeRun) -> None:
     table.write_text(text.replace(line, ",".join(cells)))
     with pytest.raises(RunError, match=r"agree on every label. Received .* for 'r390'"):
         compared(vit, cnn)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/dataset1", "runs/dataset2"], ["dataset1", "dataset2"]),
+        (["runs/ds1/dataset", "runs/ds2/dataset/", "other"], ["ds1/dataset", "ds2/dataset", "other"]),
+        (["dataset", "a/dataset"], ["dataset", "a/dataset"]),
+        (["s3://bucket/d", "s3://bucket/d"], ["d", "d"]),
+        ([], []),
+    ],
+)
+def test_names_of_folders(paths: list[str], names: list[str]) -> None:
+    assert distinct_names(paths) == names

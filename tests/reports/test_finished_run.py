@@ -20,7 +20,7 @@ MakeRun = Callable[..., Path]
 def test_a_run_is_read_with_what_traces_its_numbers(made_run: MakeRun) -> None:
     folder = made_run("vit", "--title=MAE = ViT", "--finetune_encoder=runs/a b/autoencoder.keras")
     run = read_finished_run(folder)
-    assert (run.title, run.architecture, run.size) == ("MAE = ViT", "vit", "large")
+    assert (run.title, run.is_cnn, run.settings["size"]) == ("MAE = ViT", False, "large")
     assert run.trained.initial_weights == "runs/a b/autoencoder.keras"
     assert run.labels == 100 + run.results.validation.ecgs
     assert run.finetuned == Made("2026-01-02T04:04:05+00:00", "0123abc-dirty", "0.1.0")
@@ -36,7 +36,7 @@ def test_a_run_is_read_with_what_traces_its_numbers(made_run: MakeRun) -> None:
 
 def test_without_flags_of_its_own_a_run_is_a_vit_called_after_its_folder(made_run: MakeRun) -> None:
     run = read_finished_run(made_run("my run", "--title="))
-    assert (run.title, run.architecture, run.pictures) == ("my run", "vit", {})
+    assert (run.title, run.is_cnn, run.pictures) == ("my run", False, {})
 
 
 def test_an_unfinished_run_is_refused_with_all_that_is_missing(made_run: MakeRun) -> None:

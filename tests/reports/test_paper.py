@@ -39,12 +39,12 @@ def test_the_papers_auroc_and_the_difference_stand_below_ours(made_run: MakeRun)
     expect_reproductions([ours])
     table = table_3([ours], paper)
     cells = {row.head: row.cells[0] for row in table.rows}
-    for head, cohort, printed in (
+    for head, key, printed in (
         ("Test of dataset1", INTERNAL, 0.95),
         ("institution_2", (False, "institution_2"), 0.88),
         ("institution_4", (False, "institution_4"), 0.87),
     ):
-        value = ours.groups[cohort].auroc.value
+        value = ours.groups[key].auroc.value
         assert value is not None
         assert cells[head].text.startswith(f"{value:.3f} ")
         assert cells[head].detail == f"paper {printed:.2f} ({value - printed:+.3f})"

@@ -11,7 +11,7 @@ import pytest
 
 from keras_ecg_mae.cohort.description import CohortDescription
 from keras_ecg_mae.dataset import Manifest
-from keras_ecg_mae.dataset.manifest import write_cohort
+from keras_ecg_mae.dataset.manifest import read_cohort, write_cohort
 from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.reports.document import Document
 from keras_ecg_mae.reports.report import make_report
@@ -79,13 +79,14 @@ def test_datasets_alone_are_reported_on_each_with_its_own_files(simulated: Manif
 
 
 def test_a_table_that_was_split_without_recordings_is_reported_on(simulated: Manifest, tmp_path: Path) -> None:
-    fields = ("label_name", "external_institutions", "counts", "characteristics", "patients")
+    fields = ("label_name", "external_institutions", "counts", "characteristics", "patients", "settings")
     description = CohortDescription(**{name: getattr(simulated, name) for name in fields})
     folder = tmp_path / Path(simulated.folder).name
     folder.mkdir()
-    write_cohort(str(folder), description, settings={}, table_sha256="")
+    write_cohort(str(folder), description, table_sha256="")
     document, prepared = make_report([], [str(folder)]), make_report([], [simulated.folder])
     assert document.parts == prepared.parts
+    assert read_cohort(str(folder)).lvef_threshold == simulated.lvef_threshold == 40.0
 
 
 def test_tables_of_a_dataset_count_what_its_manifest_counts(simulated: Manifest) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ecg_mae.evaluation.metrics import AurocDifference
+from keras_ecg_mae.pages.tables import Table
 from keras_ecg_mae.reports.comparison import Column, compare
 from keras_ecg_mae.reports.finished_run import read_finished_run
 from keras_ecg_mae.reports.table_3 import (
@@ -15,7 +16,6 @@ from keras_ecg_mae.reports.table_3 import (
     sources_table,
     table_3,
 )
-from keras_ecg_mae.reports.tables import Table
 
 MakeRun = Callable[..., Path]
 CNN = "--architecture=cnn"

@@ -23,7 +23,9 @@ DATASET = Dataset("runs/dataset1", "0123", 400)
 
 
 def command(stages: tuple[str, ...] = ("pretrain", "finetune"), title: str = "MAE") -> Command:
-    return this_command(stages=stages, title=title, devices=["/physical_device:CPU:0"], dataset=DATASET)
+    return this_command(
+        stages=stages, title=title, devices=["/physical_device:CPU:0"], dataset=DATASET, paper_column=""
+    )
 
 
 def test_each_command_is_appended_and_says_what_it_ran_with(tmp_path: Path) -> None:

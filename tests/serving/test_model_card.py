@@ -65,7 +65,7 @@ def test_what_was_exported_all_the_same_says_why(provenance: Make, decision: Mak
 
 def test_words_of_a_table_stay_in_their_cell(provenance: Make, decision: Make) -> None:
     text = card(provenance("x` |\n# y"), decision("x` |\n# y"))
-    assert "`x' \\| # y`" in text
+    assert "`x' | # y`" in text
     assert "\n# y" not in text
 
 

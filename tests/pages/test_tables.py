@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_ecg_mae.reports.tables import Cell, Row, Table, distinct_names, markdown_text
+from keras_ecg_mae.pages import render
+from keras_ecg_mae.pages.tables import Cell, Row, Table, markdown, percent
 
 TABLE = Table(
     name="table_9",
     caption="A <caption> & more",
-    groups=("one|two", "one|two", "three"),
     columns=("a*b", "<b>", "c"),
+    groups=("one|two", "one|two", "three"),
     rows=(
         Row("institution_1", (Cell("0.9", "p = 0.04", marked=True), Cell("-"), Cell("x\ny"))),
         Row("_<script>alert(1)</script>_", (Cell("1"), Cell("2"), Cell('"3", 4'))),
@@ -50,12 +51,12 @@ def test_markdown() -> None:
         "| institution_1 | 0.9 †<br>p = 0.04 | - | x y |\n"
         '| \\_\\<script>alert(1)\\</script>\\_ | 1 | 2 | "3", 4 |\n'
         "\n"
-        "- A note with a \\| in it.\n"
+        "- A note with a \\| in it."
     )
 
 
 def test_html_says_the_same_and_runs_nothing() -> None:
-    read = Reader(TABLE.html())
+    read = Reader(render("table.html.j2", table=TABLE))
     assert "script" not in read.tags
     assert "b" not in read.tags
     for text in ("A <caption> & more", "one|two", "a*b", "<b>", "_<script>alert(1)</script>_", "0.9 †", "p = 0.04"):
@@ -68,14 +69,14 @@ def test_html_says_the_same_and_runs_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["p < 0.001", "institution_1", "a & b", "5 > 4", "80-90% (3)"])
 def test_what_markdown_leaves_alone_is_left_alone(text: str) -> None:
-    assert markdown_text(text) == text
+    assert markdown(text) == text
 
 
 @pytest.mark.parametrize(
     ("text", "shown"), [("<br>", "\\<br>"), ("&lt;", "\\&lt;"), ("a\n\nb", "a b"), ("_x_", "\\_x\\_"), ("\\", "\\\\")]
 )
 def test_what_markdown_reads_is_escaped(text: str, shown: str) -> None:
-    assert markdown_text(text) == shown
+    assert markdown(text) == shown
 
 
 def test_csv_reads_back() -> None:
@@ -89,22 +90,19 @@ def test_csv_reads_back() -> None:
 
 @given(st.text())
 def test_no_text_ends_a_cell_or_starts_markup(text: str) -> None:
-    shown = markdown_text(text)
+    shown = markdown(text)
     assert "\n" not in shown
     plain = shown.replace("\\\\", "")
     for mark in "|*`[$~":
         assert plain.count(mark) == plain.count("\\" + mark)
 
 
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["runs/dataset1", "runs/dataset2"], ["dataset1", "dataset2"]),
-        (["runs/ds1/dataset", "runs/ds2/dataset/", "other"], ["ds1/dataset", "ds2/dataset", "other"]),
-        (["dataset", "a/dataset"], ["dataset", "a/dataset"]),
-        (["s3://bucket/d", "s3://bucket/d"], ["d", "d"]),
-        ([], []),
-    ],
-)
-def test_names_of_folders(paths: list[str], names: list[str]) -> None:
-    assert distinct_names(paths) == names
+def test_a_table_without_groups_has_one_line_of_heads() -> None:
+    table = Table("t", "Caption", ("a", "b"), (Row.of("r", ("1", "2")),), head="Model")
+    assert table.markdown() == "**Caption**\n\n| Model | a | b |\n|---|---:|---:|\n| r | 1 | 2 |"
+    assert table.csv() == "Model,a,b\r\nr,1,2\r\n"
+    assert "groups" not in render("table.html.j2", table=table)
+
+
+def test_shares() -> None:
+    assert (percent(1, 3), percent(0, 0)) == ("33.3%", "-")
