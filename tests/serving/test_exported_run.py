@@ -21,9 +21,9 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.runs.folder import read_done
 from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.exported_model import Answer, ExportedModel
+from keras_ecg_mae.serving.gate import incumbent_version
 from keras_ecg_mae.serving.predict import RecordingLoader, predict_recordings
 from keras_ecg_mae.serving.versions import versions
-from keras_ecg_mae.stages import export
 from keras_ecg_mae.training.finetune import load_autoencoder
 
 pytestmark = pytest.mark.slow
@@ -271,7 +271,9 @@ def test_no_worse_version_follows(run: Exported, tmp_path: Path, monkeypatch: py
     subprocess.run(["cp", "-r", saved_models / "2", saved_models / "3"], check=True)
     path = saved_models / "3" / "assets" / "model.json"
     path.write_text(json.dumps({**kept, "evaluation": [], "refused": ["It is worse."]}))
-    assert list(export._incumbent_groups(config, manifest, saved_models)) == kept["evaluation"]
+    incumbent = incumbent_version(saved_models)
+    assert incumbent is not None
+    assert incumbent[0] == saved_models / "2"
 
     # One that refuses ECGs of this dataset cannot be compared.
     path.write_text(json.dumps({**kept, "dataset": "others"}))
