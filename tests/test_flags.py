@@ -105,7 +105,10 @@ def test_a_setting_that_cannot_be_is_one_sentence(arguments: str, named: str) ->
         parse(*arguments.split())
 
 
-@pytest.mark.parametrize("server", ["http://user:secret@host:8501", "host", "http://host:8501/v1/models/lvsd"])
+@pytest.mark.parametrize(
+    "server",
+    ["http://a:secret@host:8501", "a:secret@host:8500", "host", "ftp://host", "http://host:8501/v1/models/lvsd"],
+)
 def test_an_address_that_is_none_is_not_repeated(server: str) -> None:
     with pytest.raises(ConfigError, match="--server") as refused:
         parse(f"--server={server}")
