@@ -543,15 +543,11 @@ class Prediction(Section, title="Prediction (predict)"):
     format: Literal["table", "json"] = setting("table", "Print a table, or one JSON object a line.")
 
     def check(self) -> None:
-        if self.server and not _SERVER.fullmatch(self.server):  # a password may be in it: it is not repeated
+        if self.server and (not _SERVER.fullmatch(self.server) or "/v1/models" in self.server):
+            # A password may be in it: it is not repeated.
             raise ConfigError(
-                "Expected --server to be HOST:PORT, or http://HOST:PORT without name and password. Received another "
-                "form."
-            )
-        if "/v1/models" in self.server:
-            raise ConfigError(
-                "Expected --server to be http://HOST:PORT, and the model's name as --model. Received an address with "
-                "/v1/models in it, which is added."
+                "Expected --server to be HOST:PORT, or http://HOST:PORT without name and password, and without "
+                "/v1/models/NAME, which is added: the name is --model. Received another form."
             )
         json = self.format == "json" or not self.predictions
         self.expect("format", json, "to be json with --predictions")

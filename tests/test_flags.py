@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ecg_mae import flags as package_flags
@@ -34,6 +34,7 @@ def test_flags_set_the_tree() -> None:
     assert config.pretraining.time_shift
 
 
+@settings(max_examples=15)  # each defines every flag
 @given(
     size=st.sampled_from(["tiny", "small", "base", "large", "huge"]),
     rates=st.lists(st.floats(1e-9, 10), min_size=1, max_size=4, unique=True),
@@ -143,9 +144,9 @@ def test_settings_of_the_recipe_are_taken(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_documented_and_flags_are_unique() -> None:
-    settings = [pair for _, section in package_flags.sections() for pair in package_flags.settings(section)]
-    assert len({name for name, _ in settings}) == len(settings)
-    assert [name for name, item in settings if len(item.metadata["doc"]) <= 10] == []
+    pairs = [pair for _, section in package_flags.sections() for pair in package_flags.settings(section)]
+    assert len({name for name, _ in pairs}) == len(pairs)
+    assert [name for name, item in pairs if len(item.metadata["doc"]) <= 10] == []
 
 
 def test_the_settings_page_is_current() -> None:
