@@ -10,7 +10,7 @@ from absl import app, logging
 
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import EcgMaeError, PreemptedError
-from keras_ecg_mae.flags import config_from_flags, define_flags
+from keras_ecg_mae.flags import config_from_flags, define_flags, help_text
 
 # The exit status of a run that was asked to end and has saved everything: sysexits.h, 'temporary failure, try again'.
 PREEMPTED = 75
@@ -27,7 +27,11 @@ def run_command(main: Callable[[Config, list[str]], int], shown: Sequence[str], 
         shown: what `--help` shows: sections of `Config`, or single settings as `cohort.labels`.
         arguments: whether the command takes any besides flags.
     """
-    define_flags(shown)
+    if {"--help", "--helpshort"} & set(sys.argv[1:]):
+        text = f"{sys.modules['__main__'].__doc__}{help_text(shown)}"
+        sys.stdout.write(f"{text}\nEvery other setting may be given too: docs/settings.md, or --helpfull.\n")
+        return
+    define_flags()
 
     def checked(argv: list[str]) -> int:
         status = attempt(argv)

@@ -1,17 +1,18 @@
 """Turns the settings of `config.py` into absl flags and back.
 
 Every command knows every flag, so that one flag file describes an experiment from files to served model;
-`--help` of a command shows the flags it uses.
+`--help` of a command shows those it uses.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import Field, fields
-from typing import Any, Literal, get_args, get_origin
+from textwrap import wrap
+from typing import Any, get_args
 
 from absl import flags
 
-from keras_ecg_mae.config import Config, Section
+from keras_ecg_mae.config import Config, Section, describe_range
 from keras_ecg_mae.errors import ConfigError
 
 FLAGS = flags.FLAGS
@@ -29,14 +30,26 @@ def settings(section: type[Section]) -> Iterator[tuple[str, "Field[Any]"]]:
         yield section.flag(item.name), item
 
 
-def define_flags(shown: Sequence[str], values: flags.FlagValues = FLAGS) -> None:
-    """Defines a flag for every setting; `--help` shows those of `shown`: a section's name, or one setting's with it."""
-    for name, section in sections():
+def define_flags(values: flags.FlagValues = FLAGS) -> None:
+    """Defines a flag for every setting."""
+    for _, section in sections():
         for flag, item in settings(section):
             if flag not in values:
                 _define(flag, item, values)
-            if name in shown or f"{name}.{item.name}" in shown:
-                values.register_key_flag_for_module(sys.argv[0], values[flag])
+
+
+def help_text(shown: Sequence[str]) -> str:
+    """What `--help` lists: the settings of `shown`, which are sections' names, or `section.setting`, by heading."""
+    lines = []
+    for name, section in sections():
+        for heading, items in _by_heading(section):
+            used = [pair for pair in items if name in shown or f"{name}.{pair[1].name}" in shown]
+            lines += [f"\n{heading}:"] if used else []
+            for flag, item in used:
+                words = f"--{'[no]' if isinstance(item.default, bool) else ''}{flag}: {_doc(item)}"
+                words += f" (default: {_text(item.default)})" if item.default not in ("", ()) else ""
+                lines += wrap(words, 100, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
 
 
 def config_from_flags(values: flags.FlagValues = FLAGS) -> Config:
@@ -52,7 +65,7 @@ def config_from_arguments(arguments: Sequence[str]) -> Config:
         ConfigError: a flag that is unknown or out of range.
     """
     values = flags.FlagValues()
-    define_flags([], values)
+    define_flags(values)
     try:
         rest = values(["", *arguments])[1:]
     except flags.Error as error:
@@ -66,9 +79,9 @@ def flag_lines(config: Config) -> str:
     """Every resolved setting, in the form `--flagfile` loads."""
     lines = []
     for name, section in sections():
-        lines.append(f"# {section.TITLE}")
-        for flag, item in settings(section):
-            lines.append(f"--{flag}={_text(getattr(getattr(config, name), item.name))}")
+        for heading, items in _by_heading(section):
+            lines.append(f"# {heading}")
+            lines += [f"--{flag}={_text(getattr(getattr(config, name), item.name))}" for flag, item in items]
     return "\n".join(lines) + "\n"
 
 
@@ -76,12 +89,25 @@ def settings_table() -> str:
     """The documentation of every setting, as Markdown."""
     lines = ["# Settings", "", "Made by `python -m keras_ecg_mae.flags > docs/settings.md`; do not edit.", ""]
     for _, section in sections():
-        lines += [f"## {section.TITLE}", "", "| flag | default | meaning |", "|---|---|---|"]
-        for flag, item in settings(section):
-            default = _text(item.default)
-            lines.append(f"| `--{flag}` | {f'`{default}`' if default else ''} | {_doc(item)} |")
-        lines.append("")
+        for heading, items in _by_heading(section):
+            lines += [f"## {heading}", "", "| flag | default | meaning |", "|---|---|---|"]
+            for flag, item in items:
+                default = _text(item.default)
+                lines.append(f"| `--{flag}` | {f'`{default}`' if default else ''} | {_doc(item)} |")
+            lines.append("")
     return "\n".join(lines)
+
+
+def _by_heading(section: type[Section]) -> Iterator[tuple[str, list[tuple[str, "Field[Any]"]]]]:
+    """The settings of a section, under its title and the headings in it."""
+    heading = section.TITLE
+    items: list[tuple[str, Field[Any]]] = []
+    for flag, item in settings(section):
+        if item.metadata["heading"]:
+            yield heading, items
+            heading, items = item.metadata["heading"], []
+        items.append((flag, item))
+    yield heading, items
 
 
 def _define(flag: str, item: "Field[Any]", values: flags.FlagValues) -> None:
@@ -117,8 +143,8 @@ def _element(flag: str, text: str, kind: type) -> Any:
 
 
 def _doc(item: "Field[Any]") -> str:
-    choices = f" One of {', '.join(get_args(item.type))}." if get_origin(item.type) is Literal else ""
-    return item.metadata["doc"] + choices
+    allowed = describe_range(item)
+    return item.metadata["doc"] + (f" {allowed[0].upper()}{allowed[1:]}." if allowed else "")
 
 
 def _text(value: Any) -> str:

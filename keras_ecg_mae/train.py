@@ -21,7 +21,7 @@ SHOWN = ("model", "training", "pretraining", "finetuning", "mae_finetuning", "ev
 def main(config: Config, _: list[str]) -> int:
     """Runs `--stages` and prints what came of them."""
     from keras_ecg_mae.dataset import read_manifest
-    from keras_ecg_mae.runs.folder import alone
+    from keras_ecg_mae.runs.folder import run_lock
     from keras_ecg_mae.stages import begin_run, run_stage, summary
     from keras_ecg_mae.training.distribution import agreed, is_chief, let_memory_grow, make_strategy
 
@@ -33,7 +33,7 @@ def main(config: Config, _: list[str]) -> int:
         manifest = read_manifest(config.training.dataset)
     except DatasetError as error:
         raise _with_the_command_that_makes_it(error, config.training.dataset) from error
-    with alone(storage_path(config.training.run)) if chief else nullcontext():
+    with run_lock(storage_path(config.training.run)) if chief else nullcontext():
         begin_run(config, manifest, chief)
         for stage in config.training.stages:
             if chief or stage in TRAINED_STAGES:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.evaluation.evaluate import read_results
-from keras_ecg_mae.runs.folder import alone
+from keras_ecg_mae.runs.folder import run_lock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -197,7 +197,7 @@ def test_a_train_that_finds_the_run_locked_leaves_it_as_it_was(finished: Path) -
     folder = finished / "runs/test"
     files = [folder / "flags.txt", folder / "run.json"]
     before = [file.read_bytes() for file in files]
-    with alone(folder):
+    with run_lock(folder):
         refused = run("train", "--flagfile=runs/test/flags.txt", "--title=other", folder=finished, status=1)
     assert "another process is training" in one_error(refused)
     assert [file.read_bytes() for file in files] == before

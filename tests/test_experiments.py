@@ -46,7 +46,7 @@ PRETRAINED_ON = {
 
 
 def parse(*arguments: str) -> Config:
-    package_flags.define_flags([])
+    package_flags.define_flags()
     for _, section in package_flags.sections():
         for name, _ in package_flags.settings(section):
             flags.FLAGS[name].unparse()

@@ -14,10 +14,10 @@ from keras_ecg_mae.dataset import Manifest, read_manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import evaluate
 from keras_ecg_mae.files import write_json
-from keras_ecg_mae.runs.folder import expect_settings, mark_done, read_done
+from keras_ecg_mae.runs.fingerprint import check_fingerprint, stage_fingerprint
+from keras_ecg_mae.runs.folder import mark_done, read_done
 from keras_ecg_mae.runs.record import read_commands
 from keras_ecg_mae.stages import begin_run, run_stage, summary
-from keras_ecg_mae.stages.fingerprint import deciding_settings
 from keras_ecg_mae.training.finetune import trials
 
 DIVERGED = {"validation_loss": None, "diverged": "in step 3"}
@@ -160,12 +160,12 @@ def test_an_evaluation_of_the_classifier_before_is_refused_in_a_sentence(
 ) -> None:
     run = Path(tiny_config.training.run)
     mark_done(run / "finetune", {"steps": 3})
-    then = deciding_settings("evaluate", tiny_config, simulated)
+    then = stage_fingerprint("evaluate", tiny_config, simulated.digest)
     write_json(run / "evaluation" / "settings.json", then)
     mark_done(run / "evaluation", {})
     mark_done(run / "finetune", {"steps": 4})
     with pytest.raises(RunError, match=r"other ones: the stage finetune was done anew\. Give"):
-        expect_settings(run / "evaluation", deciding_settings("evaluate", tiny_config, simulated))
+        check_fingerprint(run / "evaluation", stage_fingerprint("evaluate", tiny_config, simulated.digest))
 
 
 def test_learning_rates_may_change_where_nothing_comes_of_it(

@@ -345,7 +345,7 @@ def watch(patch: pytest.MonkeyPatch, config: Config, read: set[str]) -> None:
 
 def parse(command: list[str]) -> tuple[Config, list[str]]:
     """As absl reads a command line: settings, and what is left."""
-    flags.define_flags([])
+    flags.define_flags()
     for _, section in flags.sections():
         for name, _ in flags.settings(section):
             absl_flags.FLAGS[name].unparse()

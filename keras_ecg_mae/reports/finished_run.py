@@ -14,16 +14,8 @@ from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results
 from keras_ecg_mae.files import read_json
-from keras_ecg_mae.runs.folder import (
-    DONE,
-    FIGURES,
-    FOLDERS,
-    RECONSTRUCTION_ERRORS,
-    SETTINGS,
-    Made,
-    expect_made_from,
-    read_made,
-)
+from keras_ecg_mae.runs.fingerprint import expect_made_from
+from keras_ecg_mae.runs.folder import DONE, FIGURES, FOLDERS, RECONSTRUCTION_ERRORS, SETTINGS, Made, read_made
 from keras_ecg_mae.runs.record import RECORD, Dataset, read_commands
 from keras_ecg_mae.runs.training_data import TrainingData, expect_training_data
 

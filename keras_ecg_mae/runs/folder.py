@@ -1,7 +1,6 @@
-"""A run folder, on a disk or in cloud storage: what a stage was asked to do, and the mark that it is done."""
+"""A run folder, on a disk or in cloud storage: its lock, and the mark that a stage is done."""
 
 import fcntl
-import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.files import PARTIAL, file_errors, files_under, is_remote, read_json, write_json
+from keras_ecg_mae.files import file_errors, is_remote, read_json, write_json
 
 # Where each stage leaves what it makes.
 FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
@@ -21,11 +20,10 @@ FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluati
 FIGURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
 RECONSTRUCTION_ERRORS = "reconstruction.csv"
 
-SETTINGS = "settings.json"
+SETTINGS = "settings.json"  # a stage's fingerprint
 DONE = "done.json"
 MADE = "made"
 LOCK = ".lock"
-STAGES = ("pretrain", "finetune", "evaluate")  # whose results decide a later one
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def now() -> str:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Around what must not go on twice in a run folder at a time. A killed process leaves nothing locked.
 
     In cloud storage, which knows no locks, nobody is kept out.
@@ -88,46 +86,6 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def enter_stage(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Notes what decides a stage's result, or finds it unchanged since the stage was begun.
-
-    Raises:
-        RunError: the folder belongs to other settings; each difference is named.
-    """
-    expect_settings(folder, settings)
-    if not _begun(folder):
-        write_json(folder / SETTINGS, settings)
-
-
-def expect_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raises `RunError` where a stage was begun with other settings; names each difference.
-
-    A stage that failed before it left any file, as on weights that could not be read, may be begun anew with others.
-    What was noted and is not asked about decides nothing.
-    """
-    path = folder / SETTINGS
-    noted = read_json(path) or {}  # before the listing, which cannot tell a storage that is out of reach
-    if not _begun(folder):
-        return
-    asked = json.loads(json.dumps(settings))
-    changed = [
-        f"the stage {name} was done anew"
-        if name in STAGES and noted.get(name) and asked[name]
-        else f"{name}: {noted.get(name)!r} then, {asked[name]!r} now"
-        for name in sorted(asked)
-        if noted.get(name) != asked[name]
-    ]
-    if changed:
-        raise RunError(
-            f"{path}: Expected the settings this stage was begun with. Received other ones: {'; '.join(changed)}. "
-            "Give another --run, or remove the stage's folder to do it again."
-        )
-
-
-def _begun(folder: Path) -> bool:
-    return any(path.name != SETTINGS and not path.name.endswith(PARTIAL) for path in files_under(folder))
-
-
 def mark_done(folder: Path, result: Mapping[str, Any]) -> None:
     """Ends a stage: `done.json` is its last file, and says when and by which revision it was written."""
     write_json(folder / DONE, {**result, MADE: asdict(Made(now(), git_revision(), __version__))})
@@ -137,20 +95,6 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     """The result of a finished stage, or None."""
     content = read_json(folder / DONE)
     return None if content is None else {name: value for name, value in content.items() if name != MADE}
-
-
-def made_from(folder: Path, earlier: Path) -> bool:
-    """Whether a stage was begun with what now lies in the folder of an earlier one, `pretrain` or `finetune`."""
-    return (read_json(folder / SETTINGS) or {}).get(earlier.name) == read_done(earlier)
-
-
-def expect_made_from(folder: Path, earlier: Path) -> None:
-    """Raises `RunError` where not `made_from`: its results are those of another model than the run's present one."""
-    if not made_from(folder, earlier):
-        raise RunError(
-            f"{folder}: Expected results of the model in {earlier}. Received those of another one: the stage "
-            f"{earlier.name} was done anew. Remove the folder {folder} and do its stage again."
-        )
 
 
 def read_made(folder: Path) -> Made | None:

@@ -38,7 +38,7 @@ class Command:
         version: of this package.
         python: version of the interpreter.
         packages: version of each of `PACKAGES`.
-        git_revision: see `run_folder.git_revision`.
+        git_revision: see `folder.git_revision`.
         host: operating system and processor.
         devices: TensorFlow's names of what it could compute on.
         dataset: the run's.
@@ -103,14 +103,3 @@ def read_commands(run: Path) -> list[Command]:
         raise RunError(
             f"{path}: Expected the record of a run. Received something else: {type(error).__name__} {error}."
         ) from error
-
-
-def expect_dataset(run: Path, dataset: Dataset) -> None:
-    """Raises `RunError` where a run was begun on another dataset; the same one may have moved."""
-    for begun in (command.dataset for command in read_commands(run)):
-        if begun.sha256 != dataset.sha256:
-            raise RunError(
-                f"{run / RECORD}: Expected the dataset that the run was begun on, {begun.folder} with the checksum "
-                f"{begun.sha256}. Received {dataset.folder} with {dataset.sha256}: give another --run, or evaluate "
-                "this one on that dataset with python -m keras_ecg_mae.evaluate."
-            )

@@ -1,6 +1,5 @@
 """A classifier's export, loaded on this machine, and what a classifier answers."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +9,7 @@ import tensorflow as tf
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.files import is_remote
 from keras_ecg_mae.serving.model_json import read_description
-from keras_ecg_mae.serving.signatures import (
-    DEFAULT,
-    ENCODE,
-    EXAMPLES,
-    FEATURES,
-    INPUT_OK,
-    positive_output,
-    probability_output,
-)
+from keras_ecg_mae.serving.signatures import DEFAULT, INPUT_OK, positive_output, probability_output
 from keras_ecg_mae.serving.versions import SAVED_MODEL, newest_version
 from keras_ecg_mae.spec import signal_contract
 
@@ -72,21 +63,7 @@ class ExportedModel:
 
     def classify(self, ecg_mv: np.ndarray) -> Answer:
         """`(batch, 12, 5000)` float32 mV."""
-        return self._answer(self._loaded.signatures[DEFAULT](ecg=tf.constant(ecg_mv, tf.float32)))
-
-    def classify_examples(self, serialized: Iterable[bytes]) -> Answer:
-        """tf.Examples of a dataset's schema. Raises `tf.errors.InvalidArgumentError` where one is none."""
-        return self._answer(self._loaded.signatures[EXAMPLES](examples=tf.constant(list(serialized), tf.string)))
-
-    def probability(self, ecg_mv: np.ndarray) -> np.ndarray:
-        """`(batch, 12, 5000)` float32 mV -> `(batch,)` float32, NaN where it cannot be an ECG."""
-        return self.classify(ecg_mv).probability
-
-    def encode(self, ecg_mv: np.ndarray) -> np.ndarray:
-        """`(batch, 12, 5000)` float32 mV -> features `(batch, width)` float32, NaN where it cannot be an ECG."""
-        return self._loaded.signatures[ENCODE](ecg=tf.constant(ecg_mv, tf.float32))[FEATURES].numpy()
-
-    def _answer(self, outputs: dict[str, tf.Tensor]) -> Answer:
+        outputs = self._loaded.signatures[DEFAULT](ecg=tf.constant(ecg_mv, tf.float32))
         names = (self.output, positive_output(self.label), INPUT_OK)
         return Answer(*(outputs[name].numpy() for name in names))
 

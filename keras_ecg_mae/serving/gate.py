@@ -7,7 +7,8 @@ from typing import Any
 from keras_ecg_mae.config import Export
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.runs.training_data import describe_label
-from keras_ecg_mae.serving.model_json import Description
+from keras_ecg_mae.serving.model_json import Decision, Description, read_description
+from keras_ecg_mae.serving.versions import whole_versions
 
 Group = Mapping[str, Any]  # with the fields of `evaluation.scoring.Group`
 
@@ -55,6 +56,16 @@ def _worse_than_incumbent(groups: Sequence[Group], tolerance: float, incumbent: 
             f"is, by --export_auroc_tolerance. Received {received}."
         )
     return refusals
+
+
+def incumbent_version(saved_models: Path) -> tuple[Path, Description, Decision] | None:
+    """The newest version of a classifier that the gate did not refuse, which the next one must not be worse than."""
+    for number in reversed(whole_versions(saved_models)):
+        version = saved_models / str(number)
+        described = read_description(version)
+        if described.decision is not None and not described.decision.refused:
+            return version, described, described.decision
+    return None
 
 
 def expect_same_model(version: Path, description: Description, model: str, label: str) -> None:

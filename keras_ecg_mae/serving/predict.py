@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -278,16 +278,9 @@ def _listed(path: str) -> Iterator[str]:
     """The paths in a text file, or on standard input, one a line; none of an empty name."""
     if not path:
         return
-    if path == "-":
-        yield from _lines(sys.stdin)
-        return
     try:
         # Names of files are bytes: those that are no UTF-8 are read as the system's calls give and take them.
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            yield from _lines(file)
+        with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8", errors="surrogateescape") as file:
+            yield from filter(None, (line.rstrip("\r\n") for line in file))
     except OSError as error:
         raise ConfigError(f"Expected --files to be a readable text file. Received {path}: {error.strerror}.") from error
-
-
-def _lines(file: Iterable[str]) -> Iterator[str]:
-    return (path for line in file if (path := line.rstrip("\r\n")))

@@ -16,7 +16,8 @@ from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.files import local_copy, storage_path
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.runs.folder import FOLDERS, expect_made_from
+from keras_ecg_mae.runs.fingerprint import expect_made_from
+from keras_ecg_mae.runs.folder import FOLDERS
 from keras_ecg_mae.runs.record import Dataset
 from keras_ecg_mae.runs.training_data import TrainingData, describe_label, expect_training_data, read_patients
 from keras_ecg_mae.training.finetune import CLASSIFIER

@@ -19,10 +19,10 @@ from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.runs.folder import FOLDERS, mark_done, read_done
 from keras_ecg_mae.runs.training_data import AUTOENCODER, describe_label, expect_training_data
 from keras_ecg_mae.serving.exported_model import ExportedModel
-from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals
+from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals, incumbent_version
 from keras_ecg_mae.serving.model_json import Decision, provenance_of, read_description
 from keras_ecg_mae.serving.saved_model import export_autoencoder, export_classifier
-from keras_ecg_mae.serving.versions import newest_version, whole_versions
+from keras_ecg_mae.serving.versions import newest_version
 from keras_ecg_mae.stages.evaluation import evaluate_model, evaluate_predictions, load_classifier, own_results
 from keras_ecg_mae.training.finetune import load_autoencoder
 
@@ -57,10 +57,7 @@ def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -
     finetuning = storage_path(config.training.run) / FOLDERS["finetune"]
     classifier, results = _to_serve(config, manifest)
     groups = [asdict(group) for group in results.groups]
-    try:
-        refused = gate_refusals(groups, config.export, _incumbent_groups(config, manifest, saved_models))
-    except _NotComparableError as error:
-        refused = [*gate_refusals(groups, config.export), str(error)]
+    refused = refusals(groups, config, manifest, saved_models)
     if refused and not config.export.export_despite_gate:
         raise RunError(
             f"{saved_models}: Expected a classifier to serve. Received one that the gate refuses: {' '.join(refused)} "
@@ -121,31 +118,46 @@ class _NotComparableError(Exception):
     """The version before does not answer for every test ECG."""
 
 
-def _incumbent_groups(config: Config, manifest: Manifest, saved_models: Path) -> Sequence[Mapping[str, Any]]:
-    """What the newest version that was not refused does on this dataset's test ECGs.
+def refusals(groups: Sequence[Mapping[str, Any]], config: Config, manifest: Manifest, saved_models: Path) -> list[str]:
+    """Why the gate refuses a classifier, by its accuracy on the test ECGs of `manifest`; empty where it does not.
 
-    It is as that one says, or where it was tested on others, evaluated anew; empty where there is none.
+    The incumbent is measured by what it says of itself; where it was tested on another dataset, it is evaluated anew.
+    Then its training patients may be among these ECGs. That can only make it look better, so a refusal says so.
     """
-    for number in reversed(whole_versions(saved_models)):
-        incumbent = saved_models / str(number)
-        described = read_description(incumbent)
-        if described.decision is not None and not described.decision.refused:
-            break
-    else:
-        return []
+    by_bounds = gate_refusals(groups, config.export)
+    incumbent = incumbent_version(saved_models)
+    if incumbent is None:
+        return by_bounds
+    version, described, decision = incumbent
     if described.dataset == manifest.digest:
-        return described.decision.evaluation
-    model = ExportedModel(incumbent)
+        return gate_refusals(groups, config.export, decision.evaluation)
+    try:
+        theirs = _evaluate_anew(version, described.max_flat_leads, decision.threshold, config, manifest)
+    except _NotComparableError as error:
+        return [*by_bounds, str(error)]
+    refused = gate_refusals(groups, config.export, theirs)
+    if refused != by_bounds:
+        refused.append(
+            f"{version} was trained on another dataset: it may have learnt from patients among these test ECGs, and do "
+            "better on them than on new patients."
+        )
+    return refused
+
+
+def _evaluate_anew(
+    version: Path, max_flat_leads: int, threshold: float, config: Config, manifest: Manifest
+) -> list[dict[str, Any]]:
+    model = ExportedModel(version)
 
     def predict(ecg_mv: np.ndarray) -> np.ndarray:
         answer = model.classify(ecg_mv)
         if not answer.input_ok.all():
             raise _NotComparableError(
-                f"Expected {incumbent}, which must not be better, to answer for every test ECG. Received none for "
-                f"some, such as those of more than {described.max_flat_leads} flat leads."
+                f"Expected {version}, which must not be better, to answer for every test ECG. Received none for some, "
+                f"such as those of more than {max_flat_leads} flat leads."
             )
         return answer.probability
 
     with TemporaryDirectory() as scratch:
-        results = evaluate_predictions(predict, config, manifest, Path(scratch), described.decision.threshold)
+        results = evaluate_predictions(predict, config, manifest, Path(scratch), threshold)
     return [asdict(group) for group in results.groups]

@@ -17,14 +17,23 @@ from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors
 from keras_ecg_mae.evaluation.scoring import Results, validation_figures
 from keras_ecg_mae.files import storage_path, write_whole
 from keras_ecg_mae.flags import flag_lines
-from keras_ecg_mae.runs.folder import FOLDERS, enter_stage, expect_settings, mark_done, read_done
-from keras_ecg_mae.runs.record import Dataset, expect_dataset, record_command, this_command
+from keras_ecg_mae.runs.fingerprint import (
+    check_dataset,
+    check_fingerprint,
+    check_learning_rates,
+    model_stage,
+    open_stage,
+    pretrained_encoder,
+    stage_fingerprint,
+    stage_folder,
+)
+from keras_ecg_mae.runs.folder import FOLDERS, mark_done, read_done
+from keras_ecg_mae.runs.record import Dataset, record_command, this_command
 from keras_ecg_mae.runs.training_data import TrainingData, describe_label, expect_training_data
 from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier, own_results
 from keras_ecg_mae.stages.export import export_model
-from keras_ecg_mae.stages.fingerprint import deciding_settings, expect_rates, pretrained_encoder, stage_folder
 from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
-from keras_ecg_mae.training.finetune import check_labels, finetune
+from keras_ecg_mae.training.finetune import check_labels, finetune, trials
 from keras_ecg_mae.training.pretrain import pretrain
 
 
@@ -40,7 +49,7 @@ def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
     """
     run, stages = storage_path(config.training.run), config.training.stages
     dataset = Dataset(manifest.folder, manifest.digest, manifest.count())
-    expect_dataset(run, dataset)
+    check_dataset(run, dataset)
     if "pretrain" in stages:
         steps_per_epoch(manifest, config.pretraining.batch_size, labelled=False, splits=config.pretraining.splits)
     if "finetune" in stages:
@@ -54,13 +63,9 @@ def begin_run(config: Config, manifest: Manifest, chief: bool = True) -> None:
     if "evaluate" in stages and not manifest.count("test", labelled=True):
         raise DatasetError(f"{manifest.path}: Expected labelled recordings in the split test. Received none.")
     for stage in stages:
-        folder = stage_folder(stage, config)
-        expect_settings(folder, deciding_settings(stage, config, manifest))
-        done = read_done(folder)
-        if done is None:
+        check_fingerprint(stage_folder(stage, config), stage_fingerprint(stage, config, manifest.digest))
+        if _finished(stage, config) is None:
             break  # its result is among what decides the next one
-        if stage == "finetune":
-            expect_rates(config, folder, done)
     if not chief:
         return
     devices = [device.name for device in tf.config.list_physical_devices()]
@@ -83,10 +88,8 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
     if stage not in TRAINED_STAGES:
         _expect_own(trained_on(stage, config), manifest)
     if chief:
-        enter_stage(folder, deciding_settings(stage, config, manifest))
-    done = read_done(folder)
-    if done is not None and stage == "finetune":
-        expect_rates(config, folder, done)
+        open_stage(folder, stage_fingerprint(stage, config, manifest.digest))
+    done = _finished(stage, config)
     if done is not None and stage == "export" and not storage_path(done["saved_model"]).exists():
         logging.info("%s was done before, and its version is gone: once more.", stage)
         done = None
@@ -101,6 +104,15 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
             if stage in TRAINED_STAGES and worker_lost(make_strategy(config.training.strategy), error):
                 raise PreemptedError(lost_worker(error)) from error
             raise
+
+
+def _finished(stage: str, config: Config) -> dict[str, Any] | None:
+    """The result of a stage that is done. Raises `RunError` where a fine-tuning was done at other learning rates."""
+    folder = stage_folder(stage, config)
+    done = read_done(folder)
+    if done is not None and stage == "finetune":
+        check_learning_rates(folder, done, [trial.learning_rate for trial in trials(config)])
+    return done
 
 
 @contextmanager
@@ -118,8 +130,7 @@ def _failures_named(folder: Path, manifest: Manifest) -> Iterator[None]:
 
 def trained_on(stage: str, config: Config) -> TrainingData:
     """What the model that is evaluated or exported was trained on. Raises `RunError` where it is not trained yet."""
-    of_autoencoder = stage == "export" and config.export.exported == "autoencoder"
-    maker = "pretrain" if of_autoencoder else "finetune"
+    maker = model_stage(stage, config)
     return expect_training_data(storage_path(config.training.run) / FOLDERS[maker], maker)
 
 

@@ -4,8 +4,8 @@ from keras_ecg_mae.config import OWN_PRETRAINING, STAGES, Config
 from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.files import is_remote, storage_path
-from keras_ecg_mae.runs.folder import FOLDERS, made_from, read_done
-from keras_ecg_mae.stages.fingerprint import stage_folder
+from keras_ecg_mae.runs.fingerprint import made_from, model_stage, stage_folder
+from keras_ecg_mae.runs.folder import FOLDERS, read_done
 
 
 def summary(config: Config) -> str:
@@ -14,8 +14,7 @@ def summary(config: Config) -> str:
     done = {stage: read_done(stage_folder(stage, config)) for stage in STAGES}
     outdated = []
     for stage in ("evaluate", "export"):
-        maker = "pretrain" if stage == "export" and config.export.exported == "autoencoder" else "finetune"
-        folder = stage_folder(stage, config)
+        maker, folder = model_stage(stage, config), stage_folder(stage, config)
         if done[stage] is not None and not made_from(folder, run / FOLDERS[maker]):
             done[stage] = None
             outdated.append(

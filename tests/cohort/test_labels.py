@@ -211,5 +211,5 @@ def test_settings_that_contradict_one_another() -> None:
         Cohort(label_column="y", echoes="echoes.csv")
     with pytest.raises(ConfigError, match="Expected --ecgs_per_patient to be nearest_echo with --echoes only"):
         Cohort(ecgs_per_patient="nearest_echo")
-    with pytest.raises(ConfigError, match="Expected --echo_window_days to be 0 or more"):
+    with pytest.raises(ConfigError, match="--echo_window_days"):
         Cohort(echo_window_days=-1)

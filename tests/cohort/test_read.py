@@ -304,7 +304,7 @@ def test_ages_over_the_cap(write_table: Callable[[Rows], Path]) -> None:
     assert list(read(labels).rows["age"]) == [0, 89, 90, 90, 90, 90]
     assert list(read(labels, age_cap=0).rows["age"]) == [0, 89, 90, 90.5, 104, 90]
     assert read(write_table([{"path": "a", "age": "55+"}])).rows["age"].isna().all()
-    with pytest.raises(ConfigError, match="Expected --age_cap to be 0 or more"):
+    with pytest.raises(ConfigError, match="--age_cap"):
         Cohort(age_cap=-1)
 
 

@@ -282,11 +282,11 @@ def test_only_what_the_settings_name_is_rejected() -> None:
 
 def test_settings_are_checked() -> None:
     assert replace(QUALITY, reject=tuple(FINDINGS)).reject == tuple(FINDINGS)
-    with pytest.raises(ConfigError, match="Expected --quality_reject to be among too_short"):
+    with pytest.raises(ConfigError, match=r"--quality_reject .*too_short"):
         Quality(reject=("noise",))
     with pytest.raises(ConfigError, match="--quality_largest_mv to be above --quality_smallest_mv"):
         Quality(largest_mv=0.05)
-    with pytest.raises(ConfigError, match="--quality_flat_s to be positive"):
+    with pytest.raises(ConfigError, match="--quality_flat_s"):
         Quality(flat_s=0.0)
 
 

@@ -13,7 +13,8 @@ import pytest
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import FileError, RunError
 from keras_ecg_mae.files import write_whole
-from keras_ecg_mae.runs.folder import alone, enter_stage, expect_settings, mark_done, read_done, read_made
+from keras_ecg_mae.runs.fingerprint import check_fingerprint, open_stage
+from keras_ecg_mae.runs.folder import mark_done, read_done, read_made, run_lock
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -26,60 +27,51 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
 
 
 def test_a_run_has_one_process_at_a_time_and_a_killed_one_does_not_count(tmp_path: Path) -> None:
-    holds = (
-        "import sys, pathlib, time; from keras_ecg_mae.runs.folder import alone\nwith alone(pathlib.Path(sys.argv[1])):"
-    )
+    holds = "import pathlib, sys, time; from keras_ecg_mae.runs.folder import run_lock\n"
+    holds += "with run_lock(pathlib.Path(sys.argv[1])):\n print(flush=True); time.sleep(600)"
     other = subprocess.Popen(
-        [sys.executable, "-c", f"{holds}\n print(flush=True); time.sleep(600)", str(tmp_path / "run")],
+        [sys.executable, "-c", holds, str(tmp_path / "run")],
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
     assert other.stdout is not None
     other.stdout.readline()
-    with pytest.raises(RunError, match="another process is training"), alone(tmp_path / "run"):
+    with pytest.raises(RunError, match="another process is training"), run_lock(tmp_path / "run"):
         pass
     other.kill()
     other.communicate()
-    with alone(tmp_path / "run"):
+    with run_lock(tmp_path / "run"):
         pass
 
 
 def test_a_stage_goes_on_under_the_same_settings(tmp_path: Path) -> None:
-    enter_stage(tmp_path, {"epochs": 3, "learning_rates": (1e-4, 3e-5)})
-    enter_stage(tmp_path, {"epochs": 3, "learning_rates": (1e-4, 3e-5)})
+    open_stage(tmp_path, {"epochs": 3, "learning_rates": (1e-4, 3e-5)})
+    open_stage(tmp_path, {"epochs": 3, "learning_rates": (1e-4, 3e-5)})
 
 
 def test_a_stage_names_each_changed_setting(tmp_path: Path) -> None:
-    enter_stage(tmp_path, {"epochs": 3, "seed": 0, "size": "tiny"})
+    open_stage(tmp_path, {"epochs": 3, "seed": 0, "size": "tiny"})
     write_whole(tmp_path / "1e-4" / "metrics.csv", "")
     with pytest.raises(RunError, match=r"epochs: 3 then, 4 now; size: 'tiny' then, 'small' now"):
-        enter_stage(tmp_path, {"epochs": 4, "seed": 0, "size": "small"})
+        open_stage(tmp_path, {"epochs": 4, "seed": 0, "size": "small"})
 
 
 def test_a_stage_that_left_nothing_may_be_begun_with_others(tmp_path: Path) -> None:
-    enter_stage(tmp_path, {"encoder": "broken.npz"})
+    open_stage(tmp_path, {"encoder": "broken.npz"})
     (tmp_path / "1e-4").mkdir()
-    enter_stage(tmp_path, {"encoder": "whole.npz"})
+    open_stage(tmp_path, {"encoder": "whole.npz"})
     write_whole(tmp_path / "1e-4" / "metrics.csv", "")
     with pytest.raises(RunError, match=r"encoder: 'whole.npz' then, 'broken.npz' now"):
-        enter_stage(tmp_path, {"encoder": "broken.npz"})
-
-
-def test_what_was_noted_and_is_no_longer_asked_about_refuses_nothing(tmp_path: Path) -> None:
-    enter_stage(tmp_path, {"epochs": 3, "pooling": "mean"})
-    write_whole(tmp_path / "metrics.csv", "")
-    enter_stage(tmp_path, {"epochs": 3})
-    with pytest.raises(RunError, match=r"seed: None then, 0 now"):
-        enter_stage(tmp_path, {"epochs": 3, "seed": 0})
+        open_stage(tmp_path, {"encoder": "broken.npz"})
 
 
 def test_settings_are_compared_without_being_noted(tmp_path: Path) -> None:
-    expect_settings(tmp_path / "stage", {"epochs": 3})
+    check_fingerprint(tmp_path / "stage", {"epochs": 3})
     assert not (tmp_path / "stage").exists()
-    enter_stage(tmp_path / "stage", {"epochs": 3})
+    open_stage(tmp_path / "stage", {"epochs": 3})
     write_whole(tmp_path / "stage" / "metrics.csv", "")
     with pytest.raises(RunError, match=r"settings.json: Expected .* epochs: 3 then, 4 now"):
-        expect_settings(tmp_path / "stage", {"epochs": 4})
+        check_fingerprint(tmp_path / "stage", {"epochs": 4})
 
 
 def test_done_is_read_back_with_when_and_by_what_it_was_done(tmp_path: Path) -> None:
@@ -101,7 +93,7 @@ def test_done_is_read_back_with_when_and_by_what_it_was_done(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
 def test_a_file_that_a_power_cut_has_emptied_is_named(tmp_path: Path, content: bytes) -> None:
-    enter_stage(tmp_path, {"epochs": 3})
+    open_stage(tmp_path, {"epochs": 3})
     write_whole(tmp_path / "metrics.csv", "")
     (tmp_path / "done.json").write_bytes(content)
     for read in (read_done, read_made):
@@ -109,7 +101,7 @@ def test_a_file_that_a_power_cut_has_emptied_is_named(tmp_path: Path, content: b
             read(tmp_path)
     (tmp_path / "settings.json").write_bytes(content)
     with pytest.raises(FileError, match=r"settings.json: Expected a JSON object"):
-        expect_settings(tmp_path, {"epochs": 3})
+        check_fingerprint(tmp_path, {"epochs": 3})
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,14 +205,14 @@ def ask_c_api(tmp_path: Path) -> Callable[..., dict[str, np.ndarray]]:
     return ask
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def start_server() -> Iterator[Callable[..., Server]]:
-    """Starts a server of an export's version under a name, with a fault or without; once for each of these."""
+    """Starts a server of an export's version under a name; once for each of these."""
     servers: dict[tuple[str, ...], Server] = {}
     processes: list[subprocess.Popen[str]] = []
 
-    def start(version: Path, name: str, fault: str = "") -> Server:
-        arguments = (str(version), name, fault)
+    def start(version: Path, name: str) -> Server:
+        arguments = (str(version), name)
         if arguments not in servers:
             process = subprocess.Popen([sys.executable, str(SERVER), *arguments], stdout=subprocess.PIPE, text=True)
             processes.append(process)

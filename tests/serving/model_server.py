@@ -2,7 +2,8 @@
 
 TF Serving itself is in no package registry. This serves the SavedModel through tensorflow-serving-api's servicer and
 through http.server, in the forms of https://www.tensorflow.org/tfx/serving/api_rest, as a process of its own. It prints
-both ports, and can be told by its third argument to misbehave: `slow`, or `busy` (every other answer is 'unavailable').
+both ports. It serves the model under two more names, under which it misbehaves: `slow`, and `busy` (every other answer
+is 'unavailable').
 """
 
 import base64
@@ -23,15 +24,16 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-SLOW_S = 5.0
+SLOW, BUSY = "slow", "busy"
+SLOW_S = 3.0
 LABEL = "stable"  # of the version that is served
 
 
 class Model:
-    """A SavedModel's signatures, and the fault that its server has."""
+    """A SavedModel's signatures, under its name and two that are faults."""
 
-    def __init__(self, folder: str, name: str, fault: str):
-        self.name, self.fault = name, fault
+    def __init__(self, folder: str, name: str):
+        self.names = (name, SLOW, BUSY)
         self.version = int(folder.rstrip("/").rpartition("/")[2])
         self._loaded = tf.saved_model.load(folder)
         self._requests, self._lock = 0, threading.Lock()
@@ -39,15 +41,15 @@ class Model:
     def signature(self, name: str) -> Any:
         return self._loaded.signatures[name or "serving_default"]
 
-    def misbehaves(self) -> bool:
-        """Whether this request meets the fault: every other one, but for `slow`, which is always."""
+    def misbehaves(self, name: str) -> bool:
+        """Whether a request of a name is refused, after a while where it is `slow`."""
+        if name == SLOW:
+            time.sleep(SLOW_S)
+        if name != BUSY:
+            return False
         with self._lock:
             self._requests += 1
-            odd = self._requests % 2 == 1
-        if self.fault == "slow":
-            time.sleep(SLOW_S)
-            return False
-        return odd and self.fault == "busy"
+            return self._requests % 2 == 1
 
 
 class Servicer(PredictionServiceServicer):
@@ -55,11 +57,11 @@ class Servicer(PredictionServiceServicer):
         self.model = model
 
     def _meet(self, request: Any, context: Any) -> None:
-        if self.model.misbehaves():
+        if self.model.misbehaves(request.model_spec.name):
             context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
         asked = request.model_spec
         if (
-            asked.name != self.model.name
+            asked.name not in self.model.names
             or asked.version.value not in (0, self.model.version)
             or asked.version_label not in ("", LABEL)
         ):
@@ -97,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         outputs: dict[str, Any] = {name: {} for name in self.model.signature("").structured_outputs}
         signature = {"serving_default": {"outputs": outputs}}
-        spec = {"name": self.model.name, "signature_name": "", "version": str(self.model.version)}
+        spec = {"name": self.model.names[0], "signature_name": "", "version": str(self.model.version)}
         self._answer({"model_spec": spec, "metadata": {"signature_def": {"signature_def": signature}}})
 
     def do_POST(self) -> None:
@@ -108,14 +110,17 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({"outputs": {name: value.numpy().tolist() for name, value in outputs.items()}})
 
     def _known(self) -> list[str]:
-        model, version = f"/v1/models/{self.model.name}", f"/versions/{self.model.version}"
+        version = f"/versions/{self.model.version}"
         return [
-            f"{model}{which}{what}" for which in ("", version, f"/labels/{LABEL}") for what in ("/metadata", ":predict")
+            f"/v1/models/{name}{which}{what}"
+            for name in self.model.names
+            for which in ("", version, f"/labels/{LABEL}")
+            for what in ("/metadata", ":predict")
         ]
 
     def _answer(self, content: dict[str, Any]) -> None:
         status, body = 200, json.dumps(content).encode()
-        if self.model.misbehaves():
+        if self.model.misbehaves(self.path.split("/")[3]):
             status, body = 503, b'{"error": "unavailable"}'
         elif self.path not in self._known():
             status, body = 404, b'{"error": "Servable not found for request"}'
@@ -129,8 +134,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    folder, name, fault = (*sys.argv[1:], "")[:3]
-    model = Model(folder, name, fault)
+    model = Model(*sys.argv[1:])
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     grpc_server = grpc.server(ThreadPoolExecutor(8), options=options)
     add_PredictionServiceServicer_to_server(Servicer(model), grpc_server)

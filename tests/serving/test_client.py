@@ -20,7 +20,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from keras_ecg_mae.config import Prediction
-from keras_ecg_mae.errors import ConfigError, ServerError
+from keras_ecg_mae.errors import ServerError
 from keras_ecg_mae.serving.client import ServedModel
 from keras_ecg_mae.serving.exported_model import ExportedModel
 
@@ -94,9 +94,10 @@ def test_a_server_answers_as_the_export_does(way: str, start_server: Start, expo
 def test_a_busy_server_is_asked_again(
     way: str, start_server: Start, exported: Path, ecgs: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
-    served = ServedModel(start_server(exported, "lvsd", "busy").settings(way, server_attempts=3))
+    served = ServedModel(start_server(exported, "lvsd").settings(way, model="busy", server_attempts=3))
     answer = served.classify(ecgs[:2])
-    np.testing.assert_allclose(answer.probability, ExportedModel(exported).probability(ecgs[:2]), atol=1e-5)
+    expected = ExportedModel(exported).classify(ecgs[:2]).probability
+    np.testing.assert_allclose(answer.probability, expected, atol=1e-5)
     assert "asking again" in caplog.text
 
 
@@ -118,18 +119,17 @@ def test_a_connection_that_is_cut_half_way_is_made_again(
         cut.times = 2
         answer = served.classify(ecgs[:2])
         assert cut.times == 0
-    np.testing.assert_allclose(answer.probability, ExportedModel(exported).probability(ecgs[:2]), atol=1e-5)
+    expected = ExportedModel(exported).classify(ecgs[:2]).probability
+    np.testing.assert_allclose(answer.probability, expected, atol=1e-5)
     assert "attempt 1 failed" in caplog.text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["grpc", "rest"])
 def test_a_slow_server_is_not_waited_for(way: str, start_server: Start, exported: Path) -> None:
-    server = start_server(exported, "lvsd", "slow")
-    began = time.monotonic()
-    with pytest.raises(ServerError, match=r"Expected an answer within 0.5 s, in 2 attempts. Received at last"):
-        ServedModel(server.settings(way, server_timeout_s=0.5))
-    assert time.monotonic() - began < 4
+    server = start_server(exported, "lvsd")
+    with pytest.raises(ServerError, match=r"within 0.5 s, in 2 attempts. Received at last: (ReadTimeout|DEADLINE)"):
+        ServedModel(server.settings(way, model="slow", server_timeout_s=0.5))
 
 
 @pytest.mark.parametrize("way", ["grpc", "rest"])
@@ -178,18 +178,6 @@ def test_a_request_that_is_too_large_on_the_way_is_not_repeated(exported: Path, 
         server.stop(None).wait()
 
 
-@pytest.mark.parametrize("server", ["http://alice:s3cret@host:8501", "alice:s3cret@host:8500", "host", "ftp://host"])
-def test_an_address_is_no_place_for_a_password(server: str) -> None:
-    with pytest.raises(ConfigError, match=r"^Expected --server to be HOST:PORT") as error:
-        Prediction(server=server)
-    assert "s3cret" not in str(error.value)
-
-
-def test_an_address_with_the_path_of_a_request_is_refused() -> None:
-    with pytest.raises(ConfigError, match="http://HOST:PORT, and the model's name as --model"):
-        Prediction(server="http://localhost:8501/v1/models/lvsd:predict")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "form", "hint"),
@@ -211,11 +199,12 @@ def test_a_port_of_the_other_interface_is_said_to_be_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["grpc", "rest"])
-def test_a_model_that_is_not_there_is_not_asked_for_again(way: str, start_server: Start, exported: Path) -> None:
-    began = time.monotonic()
+def test_a_model_that_is_not_there_is_not_asked_for_again(
+    way: str, start_server: Start, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", pytest.fail)
     with pytest.raises(ServerError, match=r"Received (NOT_FOUND|HTTP status 404): Servable not found"):
         ServedModel(start_server(exported, "lvsd").settings(way, model="other", server_attempts=10))
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.slow
@@ -226,34 +215,20 @@ def test_a_shape_that_the_model_does_not_take_is_an_error_at_once(start_server: 
 
 
 @pytest.mark.slow
-def test_twenty_clients_for_a_minute_each_get_their_own_answers(
+def test_twenty_clients_at_once_each_get_their_own_answers(
     start_server: Start, exported: Path, ecgs: np.ndarray
 ) -> None:
     """Ten over gRPC and ten over REST, at once."""
-    expected = ExportedModel(exported).probability(ecgs)
+    expected = ExportedModel(exported).classify(ecgs).probability
     server = start_server(exported, "lvsd")
-    wrong: list[str] = []
-    asked, answered = [0] * 20, [0] * 20
-    ends = time.monotonic() + 60
 
     def ask(client: int) -> None:
-        try:
-            served = ServedModel(server.settings("grpc" if client % 2 else "rest", server_timeout_s=60.0))
-            while time.monotonic() < ends:
-                row = (client + answered[client]) % len(ecgs)
-                asked[client] += 1
-                probability = served.classify(ecgs[row : row + 1]).probability
-                if abs(float(probability[0]) - float(expected[row])) > 1e-5:
-                    wrong.append(f"client {client}, recording {row}: {probability}")
-                answered[client] += 1
-        except Exception as error:  # a thread's own would be lost
-            wrong.append(repr(error))
+        served = ServedModel(server.settings("grpc" if client % 2 else "rest", server_timeout_s=60.0))
+        for number in range(len(ecgs)):
+            row = (client + number) % len(ecgs)
+            probability = served.classify(ecgs[row : row + 1]).probability
+            np.testing.assert_allclose(probability, expected[row : row + 1], atol=1e-5)
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    assert answered == asked
-    assert min(answered) > len(ecgs)
+    with ThreadPoolExecutor(20) as threads:
+        for _ in threads.map(ask, range(20)):  # raises what a client raised
+            pass
