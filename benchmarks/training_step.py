@@ -3,7 +3,8 @@
     python benchmarks/training_step.py --size=tiny --batch=16
 
 One compiled call of several steps after another on the same recordings of noise, so that input counts for nothing;
-the median is shown. PYTHONPATH=OTHER before the command measures the package of another checkout.
+the medians are shown. `step_cpu_ms` adds up the cores and says something on a busy machine too. PYTHONPATH=OTHER before
+the command measures the package of another checkout.
 """
 
 import argparse
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--optimizer", default="AdamW", choices=["AdamW", "Muon"])
     parser.add_argument("--calls", type=int, default=6)
     options = parser.parse_args()
 
@@ -31,7 +33,7 @@ def main() -> None:
 
     from keras_ecg_mae.models.autoencoder import reconstruction_loss
     from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
-    from keras_ecg_mae.training.optimizers import AdamW
+    from keras_ecg_mae.training import optimizers
     from keras_ecg_mae.training.steps import compiled_steps
     from keras_ecg_mae.training.weight_rules import weight_rules
 
@@ -43,7 +45,8 @@ def main() -> None:
         normalize_target=False,
         dtype=options.precision,
     )
-    optimizer = AdamW(1e-3, weight_rules(model), weight_decay=0.05, beta_1=0.9, beta_2=0.95)
+    kind = getattr(optimizers, options.optimizer)
+    optimizer = kind(1e-3, weight_rules(model), weight_decay=0.05, beta_1=0.9, beta_2=0.95)
     optimizer.build(model.trainable_variables)
     run_steps = compiled_steps(
         tf.distribute.get_strategy(),
@@ -69,6 +72,7 @@ def main() -> None:
         "size": options.size,
         "precision": options.precision,
         "batch": options.batch,
+        "optimizer": options.optimizer,
         "step_ms": round(1000 * statistics.median(seconds), 1),
         "step_cpu_ms": round(1000 * statistics.median(cpu_seconds), 1),
         "fastest_ms": round(1000 * min(seconds), 1),
