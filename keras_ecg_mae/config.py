@@ -399,11 +399,16 @@ class Pretraining(Section, title="Pretraining (train)", prefix="pretrain_"):
     )
     epochs: Count = setting(1600, "Passes over these recordings.")
     batch_size: Count = setting(1024, "Recordings a step, over all devices.")
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw",
+        "AdamW, the paper's; or Muon for the matrices inside the transformer blocks and AdamW for the rest: "
+        "docs/optimizers.md has what that is worth on a small dataset.",
+    )
     base_learning_rate: Positive = setting(
         1.5e-4, "Peak learning rate at batch 256; scaled in proportion to the batch."
     )
     warmup_epochs: NotNegative = setting(40.0, "Epochs of linear warm-up; then half a cosine to 0.")
-    weight_decay: NotNegative = setting(0.05, "AdamW's decay of weights with more than one dimension.")
+    weight_decay: NotNegative = setting(0.05, "Decoupled decay of weights with more than one dimension.")
     beta_1: BelowOne = setting(0.9, "AdamW's decay rate of the first moment.")
     beta_2: BelowOne = setting(0.95, "AdamW's decay rate of the second moment.")
     time_shift: bool = setting(False, "Rotate each recording by a random time (not in the paper; for small datasets).")

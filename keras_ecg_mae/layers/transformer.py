@@ -1,5 +1,6 @@
 """The pre-norm transformer block of a Vision Transformer: self-attention, stochastic depth, MLP."""
 
+import math
 from typing import Any
 
 import keras
@@ -7,6 +8,63 @@ from keras import ops
 
 NORM_EPSILON = 1e-6  # He et al. 2022; Keras' own default is 1e-3
 MLP_RATIO = 4
+
+
+def project(tokens: Any, kernel: Any, bias: Any) -> Any:
+    """`tokens @ kernel + bias`, `(batch, tokens, width)` -> `(batch, tokens, units)`, as one product of two matrices.
+
+    As a product of three dimensions, the kernel's gradient would be made for each recording and then summed.
+    """
+    width, units = kernel.shape
+    product = ops.matmul(ops.reshape(tokens, (-1, width)), kernel)
+    return ops.reshape(ops.add(product, bias), (-1, *tokens.shape[1:-1], units))
+
+
+class TokenDense(keras.layers.Dense):
+    """A Dense whose product is that of `project`."""
+
+    def call(self, tokens: Any) -> Any:
+        return project(tokens, self.kernel, self.bias)
+
+
+@ops.custom_gradient
+def standardized(tokens: Any) -> Any:
+    """Each token with zero mean and unit deviation. The gradient is that of Ba et al. 2016, in few operations."""
+    centred = tokens - ops.mean(tokens, axis=-1, keepdims=True)
+    inverse_deviation = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + NORM_EPSILON)
+    result = centred * inverse_deviation
+
+    # TensorFlow and JAX hand `upstream` over by place; PyTorch by name, after the inputs.
+    def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        upstream = arguments[0] if upstream is None else upstream
+        along = ops.mean(upstream * result, axis=-1, keepdims=True)
+        return (upstream - ops.mean(upstream, axis=-1, keepdims=True) - result * along) * inverse_deviation
+
+    return result, gradient
+
+
+class TokenNorm(keras.layers.LayerNormalization):
+    """A LayerNormalization with the published epsilon, computed in float32 with a gradient of its own."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(epsilon=NORM_EPSILON, **kwargs)
+
+    def call(self, tokens: Any) -> Any:
+        result = standardized(ops.cast(tokens, "float32")) * ops.cast(self.gamma, "float32")
+        return ops.cast(result + ops.cast(self.beta, "float32"), self.compute_dtype)
+
+
+@ops.custom_gradient
+def gelu(x: Any) -> Any:
+    """Exact GELU (Hendrycks and Gimpel 2016): x times the normal distribution's cumulative function of x."""
+    cumulative = 0.5 + 0.5 * ops.erf(x * math.sqrt(0.5))
+
+    def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        upstream = arguments[0] if upstream is None else upstream
+        density = ops.exp(-0.5 * ops.square(x)) * (1 / math.sqrt(2 * math.pi))
+        return upstream * (cumulative + x * density)
+
+    return x * cumulative, gradient
 
 
 @keras.saving.register_keras_serializable(package="keras_ecg_mae")
@@ -30,24 +88,30 @@ class SelfAttention(keras.layers.Layer):
         width = input_shape[-1]
         if width is None or width % self.heads:
             raise ValueError(f"Expected a width that {self.heads} heads divide. Received {width}.")
-        self.query_key_value = keras.layers.Dense(3 * width, name="query_key_value", dtype=self.dtype_policy)
+        self.query_key_value = TokenDense(3 * width, name="query_key_value", dtype=self.dtype_policy)
         self.query_key_value.build(input_shape)
-        self.projection = keras.layers.Dense(width, name="projection", dtype=self.dtype_policy)
+        self.projection = TokenDense(width, name="projection", dtype=self.dtype_policy)
         self.projection.build(input_shape)
         self.built = True
 
     def call(self, tokens: Any) -> Any:
-        batch, count, width = ops.shape(tokens)
+        count, width = tokens.shape[1:]
         kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
         # The key's bias adds the same to every score of a query, which softmax takes out again: its gradient is zero.
         # Computed, it would be rounding noise, which Adam would blow up to steps of the size of the learning rate.
         query_bias, key_bias, value_bias = ops.split(ops.convert_to_tensor(bias), 3)
         bias = ops.concatenate([query_bias, ops.stop_gradient(key_bias), value_bias])
-        fused = ops.add(ops.matmul(tokens, kernel), bias)
-        fused = ops.reshape(fused, (batch, count, 3, self.heads, width // self.heads))
-        query, key, value = (fused[:, :, part] for part in range(3))
-        attended = ops.dot_product_attention(query, key, value)
-        return self.projection(ops.reshape(attended, (batch, count, width)))
+        fused = project(tokens, kernel, bias)
+
+        # (batch, tokens, width) each, then (batch, heads, tokens, head). Slices, or attention by einsum, cost more.
+        query, key, value = (
+            ops.transpose(ops.reshape(part, (-1, count, self.heads, width // self.heads)), (0, 2, 1, 3))
+            for part in ops.split(fused, 3, axis=-1)
+        )
+        scores = ops.matmul(query * (width // self.heads) ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
+        weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
+        attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        return self.projection(ops.reshape(attended, (-1, count, width)))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
@@ -98,16 +162,16 @@ class TransformerBlock(keras.layers.Layer):
             layer.build(shape)
             return layer
 
-        self.norm_1 = add(keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm_1", dtype=policy))
+        self.norm_1 = add(TokenNorm(name="norm_1", dtype=policy))
         self.attention = add(SelfAttention(self.heads, name="attention", dtype=policy))
-        self.norm_2 = add(keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm_2", dtype=policy))
-        self.mlp_1 = add(keras.layers.Dense(MLP_RATIO * width, name="mlp_1", dtype=policy))
-        self.mlp_2 = add(keras.layers.Dense(width, name="mlp_2", dtype=policy), (*input_shape[:-1], MLP_RATIO * width))
+        self.norm_2 = add(TokenNorm(name="norm_2", dtype=policy))
+        self.mlp_1 = add(TokenDense(MLP_RATIO * width, name="mlp_1", dtype=policy))
+        self.mlp_2 = add(TokenDense(width, name="mlp_2", dtype=policy), (*input_shape[:-1], MLP_RATIO * width))
         self.built = True
 
     def call(self, tokens: Any, path_noise: Any = None) -> Any:
         tokens = tokens + self._kept(self.attention(self.norm_1(tokens)), path_noise, 0)
-        branch = self.mlp_2(ops.gelu(self.mlp_1(self.norm_2(tokens)), approximate=False))
+        branch = self.mlp_2(gelu(self.mlp_1(self.norm_2(tokens))))
         return tokens + self._kept(branch, path_noise, 1)
 
     def _kept(self, branch: Any, path_noise: Any, index: int) -> Any:

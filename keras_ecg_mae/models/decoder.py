@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken, take_patches
-from keras_ecg_mae.layers.transformer import NORM_EPSILON
+from keras_ecg_mae.layers.transformer import TokenDense, TokenNorm
 from keras_ecg_mae.models.encoder import through_blocks, transformer_blocks
 from keras_ecg_mae.spec import PATCH_SAMPLES, PATCHES
 
@@ -34,18 +34,19 @@ class Decoder(keras.layers.Layer):
         self.width, self.depth, self.heads = width, depth, heads
         self.rematerialize = False
         policy = self.dtype_policy
-        self.embedding = keras.layers.Dense(width, name="embedding", dtype=policy)
+        self.embedding = TokenDense(width, name="embedding", dtype=policy)
         self.mask_token = LearntToken(width, name="mask_token", dtype=policy)
         self.positions = FrozenPositions(width, name="positions", dtype=policy)
         self.blocks = transformer_blocks(depth, heads, 0.0, policy)
-        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm", dtype=policy)
+        self.norm = TokenNorm(name="norm", dtype=policy)
         # float32 under every policy: the loss is a small difference of large numbers.
-        self.prediction = keras.layers.Dense(PATCH_SAMPLES, name="prediction", dtype="float32")
+        self.prediction = TokenDense(PATCH_SAMPLES, name="prediction", dtype="float32")
 
     def build(self, latent_shape: tuple[int | None, ...], position_shape: Any = None) -> None:
         self.embedding.build(latent_shape)
         self.mask_token.build()
-        for layer in (*self.blocks, self.norm, self.prediction):
+        layers: tuple[keras.layers.Layer, ...] = (*self.blocks, self.norm, self.prediction)
+        for layer in layers:
             layer.build((None, None, self.width))
         self.built = True
 

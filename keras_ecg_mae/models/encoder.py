@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken, take_patches
-from keras_ecg_mae.layers.transformer import NORM_EPSILON, TransformerBlock
+from keras_ecg_mae.layers.transformer import TokenDense, TokenNorm, TransformerBlock
 from keras_ecg_mae.spec import PATCH_SAMPLES
 
 
@@ -72,13 +72,11 @@ class Encoder(keras.layers.Layer):
         self.rematerialize = False
         policy = self.dtype_policy
         # A Dense on reshaped patches, not a Conv1D: the same product, with the xavier range of the published recipe.
-        self.patch_embedding = keras.layers.Dense(width, name="patch_embedding", dtype=policy)
+        self.patch_embedding = TokenDense(width, name="patch_embedding", dtype=policy)
         self.positions = FrozenPositions(width, name="positions", dtype=policy)
         self.class_token = LearntToken(width, name="class_token", dtype=policy)
         self.blocks = transformer_blocks(depth, heads, drop_path, policy)
-        self.norm = (
-            keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name="norm", dtype=policy) if final_norm else None
-        )
+        self.norm = TokenNorm(name="norm", dtype=policy) if final_norm else None
 
     def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         self.patch_embedding.build((None, None, PATCH_SAMPLES))

@@ -1,7 +1,8 @@
-"""The optimizer and the learning rate of the masked-autoencoder recipes (He et al. 2022, tables 8 and 9)."""
+"""The optimizer and the learning rate of the masked-autoencoder recipes (He et al. 2022, tables 8 and 9), and Muon."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from keras_ecg_mae.training.weight_rules import WeightRule
 
 RECORDS_OF_BASE_RATE = 256
 EPSILON = 1e-8  # PyTorch's default, with which the recipe was run; Keras' own is 1e-7
+MUON_MOMENTUM = 0.95  # Jordan et al. 2024
+MUON_SCALE = 0.2  # Liu et al. 2025
 
 
 def scaled_rate(base_learning_rate: float, batch_size: int) -> float:
@@ -56,13 +59,13 @@ class AdamW(keras.optimizers.Adam):
 
     Args:
         rules: one a weight, in the order in which the optimizer is built on them: `weight_rules.weight_rules`. A saved
-            optimizer has them as pairs of numbers.
+            optimizer has them as tuples.
     """
 
     def __init__(
         self,
         learning_rate: Any,
-        rules: Sequence[WeightRule | tuple[bool, float]],
+        rules: Sequence[WeightRule | tuple[bool, float, bool]],
         *,
         weight_decay: float,
         beta_1: float,
@@ -75,7 +78,7 @@ class AdamW(keras.optimizers.Adam):
 
     def get_config(self) -> dict[str, Any]:
         config = {name: super(AdamW, self).get_config()[name] for name in ("name", "learning_rate", "beta_1", "beta_2")}
-        return {**config, "weight_decay": self.decay, "rules": [(rule.decays, rule.rate_scale) for rule in self.rules]}
+        return {**config, "weight_decay": self.decay, "rules": [astuple(rule) for rule in self.rules]}
 
     def build(self, variables: list[keras.Variable]) -> None:
         if len(variables) != len(self.rules):
@@ -94,6 +97,49 @@ class AdamW(keras.optimizers.Adam):
         if rule.decays:
             change += rate * self.decay * variable
         self.assign_sub(variable, change)
+
+
+@keras.saving.register_keras_serializable(package="keras_ecg_mae")
+class Muon(AdamW):
+    """Orthogonalised momentum for the matrices inside the transformer blocks (Jordan et al. 2024), AdamW for the rest.
+
+    A matrix's update is 0.2 x sqrt(its larger dimension) times an orthogonal one, so that its root mean square is about
+    that of AdamW's and both take the same learning rate and decay (Liu et al. 2025). `keras.optimizers.Muon` has
+    another scale, another rate for AdamW's share, and tells weights apart by paths, which they lack under
+    tf.distribute.
+
+    Args: those of `AdamW`; the betas are for AdamW's share.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        rule, momentum = self.rules[index], self._momentums[index]
+        if not rule.block_matrix:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        self.assign(momentum, MUON_MOMENTUM * momentum + gradient)
+        direction = orthogonalized(gradient + MUON_MOMENTUM * momentum)  # Nesterov's
+        change = MUON_SCALE * math.sqrt(max(gradient.shape)) * direction
+        if rule.decays:
+            change += self.decay * variable
+        self.assign_sub(variable, learning_rate * rule.rate_scale * change)
+
+
+OPTIMIZERS: dict[str, type[AdamW]] = {"adamw": AdamW, "muon": Muon}
+
+
+def orthogonalized(matrix: Any) -> Any:
+    """A matrix with the same singular vectors, whose singular values are near 1: about 0.7 to 1.2, if none was tiny.
+
+    Five Newton-Schulz steps with the coefficients of Jordan et al. 2024, which are quick and not exact.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = ops.transpose(matrix) if tall else matrix
+    x = x / (ops.norm(x) + 1e-7)
+    for _ in range(5):
+        square = ops.matmul(x, ops.transpose(x))
+        x = 3.4445 * x + ops.matmul(-4.7750 * square + 2.0315 * ops.matmul(square, square), x)
+    return ops.transpose(x) if tall else x
 
 
 def _bias_correction(beta: float, step: Any) -> Any:

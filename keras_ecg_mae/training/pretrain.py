@@ -23,7 +23,7 @@ from keras_ecg_mae.training.best_weights import BestWeights
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy
 from keras_ecg_mae.training.loop import Trainer
 from keras_ecg_mae.training.metrics_log import MetricsLog
-from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
+from keras_ecg_mae.training.optimizers import OPTIMIZERS, WarmupCosine, scaled_rate
 from keras_ecg_mae.training.published import load_published
 from keras_ecg_mae.training.record import note_training_data
 from keras_ecg_mae.training.steps import Batch
@@ -79,7 +79,7 @@ def pretrain(
         model.encoder.rematerialize = model.decoder.rematerialize = config.training.rematerialize
         if settings.initial_weights:
             load_published(storage_path(settings.initial_weights), model)
-        optimizer = AdamW(
+        optimizer = OPTIMIZERS[settings.optimizer](
             WarmupCosine(
                 scaled_rate(settings.base_learning_rate, settings.batch_size),
                 round(settings.warmup_epochs * steps),

@@ -20,10 +20,12 @@ class WeightRule:
     Attributes:
         decays: whether weight decay is for it: for weights of more than one dimension, pretraining's tokens included.
         rate_scale: what the learning rate, and with it the decoupled decay, is multiplied by.
+        block_matrix: whether it is a matrix inside a transformer block, which Muon orthogonalises the updates of.
     """
 
     decays: bool
     rate_scale: float = 1.0
+    block_matrix: bool = False
 
 
 def weight_rules(model: MaskedAutoencoder | Classifier, layer_decay: float = 1.0) -> list[WeightRule]:
@@ -41,9 +43,15 @@ def weight_rules(model: MaskedAutoencoder | Classifier, layer_decay: float = 1.0
     parts = _classifier(model) if isinstance(model, Classifier) else _autoencoder(model)
     depth = model.encoder.depth
     tokens_decay = isinstance(model, MaskedAutoencoder)
+    blocks = [*model.encoder.blocks, *(model.decoder.blocks if isinstance(model, MaskedAutoencoder) else [])]
+    matrices = {
+        id(layer.kernel) for block in blocks for layer in _block(block) if isinstance(layer, keras.layers.Dense)
+    }
     rules = {
         id(weight): WeightRule(
-            decays and (tokens_decay or not isinstance(layer, LearntToken)), layer_decay ** (depth + 1 - level)
+            decays and (tokens_decay or not isinstance(layer, LearntToken)),
+            layer_decay ** (depth + 1 - level),
+            id(weight) in matrices,
         )
         for level, layer in parts
         for weight, decays in _weights(layer)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
+from keras_ecg_mae.training.optimizers import AdamW, Muon, WarmupCosine, orthogonalized, scaled_rate
 from keras_ecg_mae.training.weight_rules import WeightRule
 
 
@@ -57,17 +57,18 @@ def test_the_cosine_falls_to_the_smallest_rate() -> None:
     assert received == pytest.approx([0.0, 5e-4, 1e-3, 5.5e-4, 1e-4, 1e-4])
 
 
-def test_an_optimizer_is_read_back_as_it_was_written() -> None:
-    rules = [WeightRule(decays=True, rate_scale=0.5), WeightRule(decays=False)]
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_an_optimizer_is_read_back_as_it_was_written(kind: type[AdamW]) -> None:
+    rules = [WeightRule(decays=True, rate_scale=0.5, block_matrix=True), WeightRule(decays=False)]
     schedule = WarmupCosine(1e-3, 2, 10, 1e-6)
-    optimizer = AdamW(schedule, rules, weight_decay=0.1, beta_1=0.9, beta_2=0.95)
+    optimizer = kind(schedule, rules, weight_decay=0.1, beta_1=0.9, beta_2=0.95)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
-    assert isinstance(copy, AdamW)
+    assert type(copy) is kind
     assert (copy.rules, copy.get_config()) == (rules, optimizer.get_config())
-    variables = [keras.Variable([2.0]), keras.Variable([2.0])]
+    variables = [keras.Variable([[2.0]]), keras.Variable([2.0])]
     copy.build(variables)
     for _ in range(3):
-        copy.apply([keras.ops.convert_to_tensor([1.0])] * 2, variables)
+        copy.apply([keras.ops.convert_to_tensor([[1.0]]), keras.ops.convert_to_tensor([1.0])], variables)
     expected = 2.0
     for step in range(3):  # equal gradients: Adam's step is the rate
         expected -= float(schedule(step))
@@ -82,3 +83,35 @@ def test_another_number_of_weights_than_rules_is_refused() -> None:
 
 def test_the_rate_of_a_batch() -> None:
     assert scaled_rate(1.5e-4, 1024) == pytest.approx(6e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 24), (24, 6), (12, 12)])
+def test_an_orthogonalized_matrix_keeps_its_singular_vectors(shape: tuple[int, int]) -> None:
+    left, values, right = np.linalg.svd(np.random.default_rng(0).normal(size=shape), full_matrices=False)
+    values = np.linspace(1, 0.2, len(values))  # the steps are made for matrices that are not much worse conditioned
+    received = np.asarray(orthogonalized(keras.ops.convert_to_tensor(left * values @ right, "float32")))
+    in_its_vectors = left.T @ received @ right.T
+    assert np.allclose(in_its_vectors, np.diag(np.diag(in_its_vectors)), atol=1e-5)
+    assert np.all((np.diag(in_its_vectors) > 0.6) & (np.diag(in_its_vectors) < 1.25))
+
+
+def test_muon_takes_the_matrices_of_the_blocks_alone() -> None:
+    generator = np.random.default_rng(0)
+    kernel, head = generator.normal(size=(4, 8)), generator.normal(size=(4, 8))
+    rules = [WeightRule(decays=True, block_matrix=True), WeightRule(decays=True)]
+    first, second = ([keras.Variable(value, dtype="float32") for value in (kernel, head)] for _ in range(2))
+    muon, adamw = (kind(1e-2, rules, weight_decay=0.1, beta_1=0.9, beta_2=0.95) for kind in (Muon, AdamW))
+    muon.build(first)
+    adamw.build(second)
+    momentum = np.zeros_like(kernel)
+    for _ in range(3):
+        gradients = [generator.normal(size=(4, 8)) for _ in range(2)]
+        tensors = [keras.ops.convert_to_tensor(gradient, "float32") for gradient in gradients]
+        muon.apply(tensors, first)
+        adamw.apply(tensors, second)
+        momentum = 0.95 * momentum + gradients[0]
+        nesterov = keras.ops.convert_to_tensor(gradients[0] + 0.95 * momentum, "float32")
+        change = 0.2 * math.sqrt(8) * np.asarray(orthogonalized(nesterov))
+        kernel = kernel - 1e-2 * (change + 0.1 * kernel)
+    assert np.allclose(np.asarray(first[0]), kernel, atol=1e-6)
+    assert np.array_equal(np.asarray(first[1]), np.asarray(second[1]))

@@ -47,7 +47,7 @@ def two_epochs_of_mae(config: Config, **changes: object) -> Config:
 
 def encoder_weights(model: Classifier | MaskedAutoencoder) -> list[np.ndarray]:
     encoder = model.encoder
-    layers = (encoder.patch_embedding, encoder.class_token, *encoder.blocks)
+    layers: tuple[keras.layers.Layer, ...] = (encoder.patch_embedding, encoder.class_token, *encoder.blocks)
     return [np.asarray(weight) for layer in layers for weight in layer.weights]
 
 

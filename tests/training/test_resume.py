@@ -79,13 +79,15 @@ def losses(folder: Path, column: str = "loss") -> list[float]:
     return [row[column] for row in MetricsLog(folder, 1000).rows]
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_pretraining_that_is_killed_ends_with_the_same_weights(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
+    optimizer: Any, tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
 ) -> None:
-    pretrain(tiny_config, simulated, tmp_path / "whole")
+    config = replace(tiny_config, pretraining=replace(tiny_config.pretraining, optimizer=optimizer))
+    pretrain(config, simulated, tmp_path / "whole")
     at_calls({1, 4, 9}, power_cut)
     killed = tmp_path / "killed"
-    assert until_done(lambda: pretrain(tiny_config, simulated, killed), PowerCutError) == 3
+    assert until_done(lambda: pretrain(config, simulated, killed), PowerCutError) == 3
     assert_same(tmp_path / "whole" / "autoencoder.keras", killed / "autoencoder.keras")
     assert losses(killed) == losses(tmp_path / "whole")
 

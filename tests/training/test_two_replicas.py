@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,13 @@ config, manifest = {config!r}, read_manifest({dataset.folder!r})
 
 
 @pytest.mark.slow
-def test_two_replicas_pretrain_as_one_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    pretrain(tiny_config, simulated, tmp_path / "one")
-    run_on_two(tiny_config, simulated, f"pretrain(config, manifest, Path({str(tmp_path / 'two')!r}))")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_replicas_pretrain_as_one_does(
+    optimizer: Any, tiny_config: Config, simulated: Manifest, tmp_path: Path
+) -> None:
+    config = replace(tiny_config, pretraining=replace(tiny_config.pretraining, optimizer=optimizer))
+    pretrain(config, simulated, tmp_path / "one")
+    run_on_two(config, simulated, f"pretrain(config, manifest, Path({str(tmp_path / 'two')!r}))")
     one, two = (MetricsLog(tmp_path / name, 2).rows for name in ("one", "two"))
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
     assert two[1]["validation_error"] == pytest.approx(one[1]["validation_error"], rel=1e-4)

@@ -60,6 +60,7 @@ def test_an_autoencoder_decays_matrices_and_tokens_alone() -> None:
     for rule, weight in zip(weight_rules(model), model.trainable_variables, strict=True):
         assert rule.rate_scale == 1.0
         assert rule.decays == (len(weight.shape) > 1), weight.path
+        assert rule.block_matrix == ("/block_" in weight.path and len(weight.shape) == 2), weight.path
 
 
 def test_a_weight_without_a_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
