@@ -160,7 +160,7 @@ class CohortDescription:
         self,
         institutions: Collection[str] | None = None,
         splits: Collection[str] | None = None,
-        label: Literal["positive", "negative", "unlabelled"] | None = None,
+        label: Label | None = None,
     ) -> Summary:
         """The recordings of some institutions, splits and one label (each: all of them by default), together."""
 
@@ -171,7 +171,7 @@ class CohortDescription:
 
         counts = [count for count in self.counts if chosen(count)]
         parts = [part for part in self.characteristics if chosen(part) and label in (None, part.label)]
-        numbers = {word: sum(getattr(count, word) for count in counts) for word, _ in LABELS}
+        numbers = {word: sum(getattr(count, word) for count in counts) for word in LABELS}
         sex: Counter[str] = Counter()
         for part in parts:
             sex.update(part.sex)

@@ -167,7 +167,7 @@ def test_evaluation_masks_depend_on_seed_and_record(dataset: Manifest) -> None:
     np.testing.assert_array_equal(noise(0, 8), noise(0, 20))
     assert (noise(0, 8) != noise(1, 8)).mean() > 0.99
     # Of record-150: a change would let resumed runs see other masks.
-    np.testing.assert_array_equal(noise(0, 8)[0, :3], np.float32([0.18600911, 0.9144094, 0.12379944]))
+    np.testing.assert_array_equal(noise(0, 8)[0, :3], np.array([0.18600911, 0.9144094, 0.12379944], np.float32))
 
 
 def test_a_split_without_records_is_empty(dataset: Manifest) -> None:

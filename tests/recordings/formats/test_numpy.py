@@ -96,7 +96,7 @@ def test_types_orders_and_records(tmp_path: Path, dtype: str, container: str) ->
     signal = Signal(sampling_rate_hz=250, unit="uV" if is_whole else "mV", leads=spec.LEADS)
     many = np.random.default_rng(0).uniform(1, 5, (3, 50, 12)) * (1000 if is_whole else 1)
     for order in ("C", "F"):
-        array = np.asarray(many.astype(dtype), order=order)  # type: ignore[call-overload]  # either is one
+        array = np.asarray(many.astype(dtype), order=order)
         path = tmp_path / "ecg"
         with open(path, "wb") as file:
             if container == "npy":
