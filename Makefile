@@ -15,7 +15,7 @@ TFX_VERSION := 1.16.0
 # What the package is for. `make test` runs on one of them, test-pythons on those of the others that are installed.
 PYTHONS := 3.10 3.11 3.12
 
-.PHONY: demo test test-pythons $(PYTHONS:%=test-python%) lint types imports site bazel tfx constraints
+.PHONY: demo test test-pythons $(PYTHONS:%=test-python%) lint types imports budgets site bazel tfx constraints
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m keras_ecg_mae.simulate --flagfile=pipelines/demo.flags
@@ -53,6 +53,9 @@ types: $(INSTALLED)
 
 imports: $(INSTALLED)
 	$(VENV)/bin/lint-imports
+
+budgets: $(INSTALLED)
+	$(VENV)/bin/python tools/budgets.py
 
 site: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict

@@ -205,7 +205,7 @@ OTHERS = (
     Known("python pipelines/tfx_pipeline.py *", "needs TFX, in an environment of its own: `make tfx`"),
     *(
         Known(f"make {target}", "CI runs it")
-        for target in ("test", "test-pythons", "lint", "types", "imports", "site", "bazel", "tfx")
+        for target in ("test", "test-pythons", "lint", "types", "imports", "budgets", "site", "bazel", "tfx")
     ),
     Known("make PYTHON=/path/to/python3.12 test", "CI runs the tests on other Pythons"),
     Known("make constraints", "needs a package index"),
