@@ -81,7 +81,8 @@ def export_classifier(
         ecg_mv: `(recordings, 12, 5000)` mV to compare on; None takes a simulated one.
 
     Raises:
-        RunError: the reloaded model's outputs differ from the classifier's, or the files cannot be written.
+        RunError: the reloaded model's outputs differ from the classifier's.
+        FileError: the files cannot be written.
         ConfigError: the batch sizes make too many warm-up requests.
     """
     label = decision.label

@@ -60,7 +60,7 @@ def publish(partial: Path, folder: Path) -> Path:
     could take the same number.
 
     Raises:
-        RunError: the files cannot be written.
+        FileError: the files cannot be written.
     """
     if is_remote(folder):
         return _upload_as_next_version(partial, folder)

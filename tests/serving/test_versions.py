@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.errors import FileError, RunError
 from keras_ecg_mae.files import write_whole
 from keras_ecg_mae.serving import versions as module
 from keras_ecg_mae.serving.versions import newest_version, partial_version, publish, versions
@@ -71,7 +71,7 @@ def test_what_a_killed_export_left_long_ago_is_removed(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "lvsd").write_text("a file")
-    with pytest.raises(RunError, match=r"lvsd: Expected to write this file. Received: File exists"):
+    with pytest.raises(FileError, match=r"lvsd: Expected to write this file. Received: File exists"):
         export(tmp_path / "lvsd", "a")
 
 
