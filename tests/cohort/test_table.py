@@ -49,33 +49,14 @@ def write_excel(path: Path, rows: list[list[Any]], **sheets: list[list[Any]]) ->
     return path
 
 
-def repack(path: Path, change: Callable[[str, bytes], bytes], **parts: bytes) -> Path:
-    """The workbook with its parts changed, and others added under `xl/`."""
+def repack(path: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """The workbook with its parts changed."""
     content = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
-        for name, part in parts.items():
-            new.writestr(f"xl/{name}.xml", part)
     path.write_bytes(content.getvalue())
     return path
-
-
-def share_strings(path: Path, strings: bytes) -> Path:
-    """The workbook with its cell `path` in a part of its own, as Excel has all texts."""
-
-    def change(name: str, part: bytes) -> bytes:
-        kind = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
-        override = b'<Override PartName="/xl/sharedStrings.xml" ContentType="' + kind + b'"/></Types>'
-        part = part.replace(b"</Types>", override)
-        return part.replace(b't="inlineStr"><is><t>path</t></is>', b't="s"><v>0</v>')
-
-    return repack(path, change, sharedStrings=strings)
-
-
-def strings_part(begin: bytes, text: bytes) -> bytes:
-    name = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    return begin + b'<sst xmlns="' + name + b'"><si><t>' + text + b"</t></si></sst>"
 
 
 def billion_laughs() -> bytes:
@@ -296,14 +277,6 @@ def test_a_billion_laughs_in_a_workbook(tmp_path: Path, part: str) -> None:
 
     with pytest.raises(DatasetError, match=r"Expected a whole Excel workbook. Received EntitiesForbidden"):
         read(repack(write_excel(tmp_path / "table", [["path"], ["a"]]), change))
-
-
-def test_texts_that_a_workbook_shares(tmp_path: Path) -> None:
-    path = write_excel(tmp_path / "table", [["path"], ["a"]])
-    assert cells(read(share_strings(path, strings_part(b"", b"path")))) == [["2", "a"]]
-    share_strings(write_excel(path, [["path"], ["a"]]), strings_part(billion_laughs(), b"&l9;"))
-    with pytest.raises(DatasetError, match=r"Expected a whole Excel workbook. Received EntitiesForbidden"):
-        read(path)
 
 
 @pytest.mark.parametrize("kind", ["xlsx", "parquet", "csv"])
