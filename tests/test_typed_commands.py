@@ -122,6 +122,10 @@ OTHERS = (
         "python -m keras_ecg_mae.export --run=RUN", more="--exported=autoencoder --export_batch_sizes=1 --name=again"
     ),
     Known("python -m keras_ecg_mae.train {} --stages={}", PRINTED),
+    Known(
+        "python -m keras_ecg_mae.train --flagfile=pipelines/demo.flags --run=runs/adamw *",
+        "the demo's own command with the other optimizer, which most tests train with",
+    ),
     Known("python -m keras_ecg_mae.train --flagfile={} --stages=finetune,evaluate", fill={"{}": "runs/demo/flags.txt"}),
     Known("python -m keras_ecg_mae.report --report_output=FOLDER --fewer_labels=RUN_A,RUN_B", EXPERIMENTS),
     Known("python -m keras_ecg_mae.report --report_output=FOLDER --paper=pipelines/paper RUN...", EXPERIMENTS),
