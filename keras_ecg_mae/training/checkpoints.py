@@ -113,7 +113,7 @@ class Checkpoints:
 
     def _read(self, path: Path) -> dict[str, float] | None:
         try:
-            with local_copy(path) as file, np.load(file) as archive:
+            with local_copy(path) as copy, copy.open("rb") as file, np.load(file) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             for index, variable in enumerate(self._variables):
                 variable.assign(arrays.pop(f"variable_{index}"))

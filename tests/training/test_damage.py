@@ -1,7 +1,7 @@
 """What a training does when its disk is full, or its dataset is damaged under it."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -68,8 +68,16 @@ def test_a_file_that_finds_the_disk_full_stays_as_it_was(small_disk: Path) -> No
     assert sorted(path.name for path in small_disk.iterdir()) == ["metrics.csv", "something else"]
 
 
-def test_a_flipped_bit_in_a_checkpoint_is_found_and_the_next_is_newer(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, lambda content: content[:2000], lambda _: b""], ids=["flipped bit", "cut off", "empty"]
+)
+def test_a_damaged_checkpoint_is_named_and_the_next_is_newer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
 ) -> None:
     model, optimizer = model_of(3_000)
     checkpoints = Checkpoints(tmp_path, model, optimizer)
@@ -77,9 +85,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_found_and_the_next_is_newer(
         checkpoints.save({"done": done})
     checkpoints.wait()
     path = tmp_path / "00002.npz"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    path.write_bytes(damage(path.read_bytes()))
     again = Checkpoints(tmp_path, model, optimizer)
     assert again.restore() == {"done": 1.0}
     assert f"{path}: Expected a whole checkpoint" in caplog.text
