@@ -107,13 +107,8 @@ def checkpoint_files(run: Path) -> set[Path]:
 
 
 def unfinished(run: Path) -> int:
-    """Files of checkpoints that TensorFlow has not, or no longer, named as whole."""
-    count = 0
-    for folder in {path.parent for path in checkpoint_files(run)}:
-        state = folder / "checkpoint"
-        named = set(re.findall(r'_paths?: "(.*)"', state.read_text())) if state.exists() else set()
-        count += sum(path != state and path.name.split(".")[0] not in named for path in folder.iterdir())
-    return count
+    """Checkpoints that were still being written."""
+    return sum(path.suffix == ".partial" for path in checkpoint_files(run))
 
 
 def wait(process: subprocess.Popen, until: Callable[[], bool]) -> bool:
@@ -151,8 +146,7 @@ def kill(process: subprocess.Popen, run: Path, plan: Kill) -> list[str] | None:
         return None
     latest = max(trainings(run), key=lambda folder: max(path.stat().st_mtime for path in [folder, *folder.rglob("*")]))
     rows = metrics(latest)
-    # The file `checkpoint` is written anew when one is whole.
-    repeated = now - max(changed(run, "checkpoints/checkpoint"), began)
+    repeated = now - max(changed(run, "checkpoints/*.npz"), began)
     step = rows[-1]["step"] if rows else "0"
     return [str(latest.relative_to(run)), plan.moment, step, str(unfinished(run)), f"{repeated:.1f}"]
 

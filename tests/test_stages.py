@@ -18,7 +18,7 @@ from keras_ecg_mae.runs.fingerprint import check_fingerprint, stage_fingerprint
 from keras_ecg_mae.runs.folder import mark_done, read_done
 from keras_ecg_mae.runs.record import read_commands
 from keras_ecg_mae.stages import begin_run, run_stage, summary
-from keras_ecg_mae.training.finetune import trials
+from keras_ecg_mae.training.finetune import learning_rates
 
 DIVERGED = {"validation_loss": None, "diverged": "in step 3"}
 
@@ -32,7 +32,7 @@ def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that are done at once, with the same result each time."""
 
     def stage(config: Config, manifest: Manifest, folder: Path) -> dict[str, Any]:
-        rates = [{"learning_rate": trial.learning_rate, "validation_loss": 0.5} for trial in trials(config)]
+        rates = [{"learning_rate": rate, "validation_loss": 0.5} for rate in learning_rates(config)]
         mark_done(folder, {"steps": 3, "learning_rates": rates})
         return {"steps": 3}
 

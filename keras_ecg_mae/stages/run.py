@@ -11,7 +11,7 @@ from absl import logging
 
 from keras_ecg_mae.config import OWN_PRETRAINING, TRAINED_STAGES, Config
 from keras_ecg_mae.dataset import Manifest, labelled_patients, read_manifest, steps_per_epoch, verify
-from keras_ecg_mae.errors import DatasetError, PreemptedError, RunError
+from keras_ecg_mae.errors import DatasetError, RunError
 from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.evaluation.reconstruction import ReconstructionErrors
 from keras_ecg_mae.evaluation.scoring import Results, validation_figures
@@ -32,8 +32,8 @@ from keras_ecg_mae.runs.record import Dataset, record_command, this_command
 from keras_ecg_mae.runs.training_data import TrainingData, describe_label, expect_training_data
 from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier, own_results
 from keras_ecg_mae.stages.export import export_model
-from keras_ecg_mae.training.distribution import lost_worker, make_strategy, reason, worker_lost
-from keras_ecg_mae.training.finetune import check_labels, finetune, trials
+from keras_ecg_mae.training.distribution import reason
+from keras_ecg_mae.training.finetune import check_labels, finetune, learning_rates
 from keras_ecg_mae.training.pretrain import pretrain
 
 
@@ -98,12 +98,7 @@ def run_stage(stage: str, config: Config, manifest: Manifest, chief: bool = True
         return done
     logging.info("%s begins: %s.", stage, folder)
     with _failures_named(folder, manifest):
-        try:
-            return _STAGES[stage](config, manifest, folder)
-        except tf.errors.OpError as error:
-            if stage in TRAINED_STAGES and worker_lost(make_strategy(config.training.strategy), error):
-                raise PreemptedError(lost_worker(error)) from error
-            raise
+        return _STAGES[stage](config, manifest, folder)
 
 
 def _finished(stage: str, config: Config) -> dict[str, Any] | None:
@@ -111,7 +106,7 @@ def _finished(stage: str, config: Config) -> dict[str, Any] | None:
     folder = stage_folder(stage, config)
     done = read_done(folder)
     if done is not None and stage == "finetune":
-        check_learning_rates(folder, done, [trial.learning_rate for trial in trials(config)])
+        check_learning_rates(folder, done, learning_rates(config))
     return done
 
 

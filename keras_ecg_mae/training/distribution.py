@@ -31,7 +31,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             raise ConfigError(
                 "Expected the environment variable TF_CONFIG with --strategy=multi_worker. Received none."
             )
-        with _together():
+        with peer_errors():
             strategy: tf.distribute.Strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         gpus = tf.config.list_logical_devices("GPU")
@@ -80,7 +80,7 @@ def agreed(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[fl
     workers = worker_count(strategy)
     if workers == 1:
         return list(values)
-    with _together():
+    with peer_errors():
         total = _summed(strategy)(tf.constant(values, tf.float64)).numpy()
     return [float(value) * workers / strategy.num_replicas_in_sync for value in total]
 
@@ -97,21 +97,24 @@ def _summed(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Around what fails only when another worker does not answer."""
+def peer_errors(strategy: tf.distribute.Strategy | None = None) -> Iterator[None]:
+    """Around what needs the other workers.
+
+    Args:
+        strategy: around a whole training, whose failures may also be this worker's own; these pass as they are.
+
+    Raises:
+        PreemptedError: another worker no longer answers.
+    """
     try:
         yield
     except tf.errors.OpError as error:
-        raise PreemptedError(lost_worker(error)) from error
+        if strategy is not None and not _of_a_peer(strategy, error):
+            raise
+        raise PreemptedError(f"Another worker does not answer; the same command goes on. ({reason(error)})") from error
 
 
-def lost_worker(error: tf.errors.OpError) -> str:
-    """What to say where a computation failed because another worker no longer answers."""
-    return f"Another worker does not answer; the same command goes on. ({reason(error)})"
-
-
-def worker_lost(strategy: tf.distribute.Strategy, error: tf.errors.OpError) -> bool:
-    """Whether a computation failed because another worker no longer answers, not for a reason of this one's own."""
+def _of_a_peer(strategy: tf.distribute.Strategy, error: tf.errors.OpError) -> bool:
     own = (tf.errors.ResourceExhaustedError, tf.errors.DataLossError, tf.errors.NotFoundError)
     if worker_count(strategy) == 1 or isinstance(error, own):
         return False

@@ -35,7 +35,7 @@ def compiled_steps(
     """
     weights = [variable.value for variable in model.trainable_variables]
     # The step adds the replicas' gradients up itself, so that their norm is known; Keras' optimizers would do it again,
-    # and have no public way to be told.
+    # and have no public way to be told: test_two_replicas.py fails where Keras renames it.
     optimizer._all_reduce_sum_gradients = list
 
     # Of more than two summands, TensorFlow adds first whichever buffer happens to be free, so that one step from the

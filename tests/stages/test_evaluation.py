@@ -20,7 +20,7 @@ from keras_ecg_mae.runs.record import Dataset
 from keras_ecg_mae.runs.training_data import expect_training_data, read_patients, write_patients
 from keras_ecg_mae.stages import evaluate_dataset, own_dataset, run_stage, summary
 from keras_ecg_mae.stages.evaluation import evaluate_predictions, own_results
-from keras_ecg_mae.training.record import note_training_data
+from keras_ecg_mae.training.task import note_training_data
 
 INTERNAL, EXTERNAL = ["institution_1", "institution_2"], ["institution_3"]
 

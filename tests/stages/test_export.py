@@ -16,7 +16,7 @@ from keras_ecg_mae.serving.exported_model import Answer
 from keras_ecg_mae.spec import signal_contract
 from keras_ecg_mae.stages import export
 from keras_ecg_mae.stages.evaluation import evaluate_predictions
-from keras_ecg_mae.training.record import note_training_data
+from keras_ecg_mae.training.task import note_training_data
 
 
 def probabilities(ecg: np.ndarray, gain: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_ecg_mae.models.cnn import CnnClassifier, CnnLayout
@@ -23,6 +24,11 @@ LAYOUT = CnnLayout(
     dense=(5, 4),
 )
 BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def one() -> tuple[CnnClassifier, keras.optimizers.Optimizer, dict[str, Any]]:
+    return trained("one_device")
 
 
 def trained(strategy_name: str) -> tuple[CnnClassifier, keras.optimizers.Optimizer, dict[str, Any]]:
@@ -50,8 +56,8 @@ def trained(strategy_name: str) -> tuple[CnnClassifier, keras.optimizers.Optimiz
     return model, optimizer, {"loss": loss, "logits": np.asarray(predict(ecg)), "statistics": statistics}
 
 
-def test_two_replicas_learn_and_evaluate_as_one_does(tmp_path: Path) -> None:
-    _, _, one = trained("one_device")
+def test_two_replicas_learn_and_evaluate_as_one_does(one: Any, tmp_path: Path) -> None:
+    _, _, one = one
     script = f"""
 import runpy, sys
 import numpy as np
@@ -73,18 +79,17 @@ np.savez({str(tmp_path / "two.npz")!r}, **measured)
     assert one["loss"][-1] < one["loss"][0]
 
 
-def test_a_checkpoint_restores_weights_and_statistics(tmp_path: Path) -> None:
-    model, optimizer, measured = trained("one_device")
-    checkpoints = Checkpoints(tmp_path, model, optimizer, {"done": 0})
-    checkpoints.save(done=20)
+def test_a_checkpoint_restores_weights_and_statistics(one: Any, tmp_path: Path) -> None:
+    model, optimizer, _ = one
+    checkpoints = Checkpoints(tmp_path, model, optimizer)
+    checkpoints.save({"done": 20})
     checkpoints.wait()
     keras.utils.set_random_seed(1)
     fresh = CnnClassifier(LAYOUT)
     fresh_optimizer = keras.optimizers.Adam(1e-3)
     fresh_optimizer.build(fresh.trainable_variables)
-    assert Checkpoints(tmp_path, fresh, fresh_optimizer, {"done": 0}).restore() == {"done": 20}
-    for ours, theirs in zip(model.weights, fresh.weights, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-    statistics = np.concatenate([weight.numpy() for weight in fresh.non_trainable_weights])
-    np.testing.assert_array_equal(statistics, measured["statistics"])
-    assert int(fresh_optimizer.iterations) == 20
+    assert Checkpoints(tmp_path, fresh, fresh_optimizer).restore() == {"done": 20}
+    for ours, theirs in zip(model.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(optimizer.variables, fresh_optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -11,17 +11,18 @@ from keras_ecg_mae.config import Config, Finetuning, MaeFinetuning
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
-from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
+from keras_ecg_mae.models.build import build_autoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.models.published_weights import state_dict
 from keras_ecg_mae.runs.training_data import TrainingData, expect_training_data
 from keras_ecg_mae.training.finetune import finetune
-from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training.log import MetricsLog
+from tests.training.conftest import SMALLEST
 
 
 def fresh_autoencoder() -> MaskedAutoencoder:
-    return build_autoencoder(ARCHITECTURES["tiny"], normalization="lead", mask_ratio=0.75, normalize_target=False)
+    return build_autoencoder(SMALLEST, normalization="lead", mask_ratio=0.75, normalize_target=False)
 
 
 @pytest.fixture(scope="module")
@@ -56,46 +57,34 @@ def learnt(folder: Path) -> TrainingData:
 
 
 @pytest.mark.slow
-def test_the_mae_recipe_warms_up_and_falls_to_its_smallest_rate(
+def test_the_mae_recipe_warms_up_and_falls_to_its_smallest_rate_on_few_labels(
     tiny_config: Config, simulated: Manifest, tmp_path: Path
 ) -> None:
-    result = finetune(two_epochs_of_mae(tiny_config), simulated, tmp_path, None)
+    result = finetune(two_epochs_of_mae(tiny_config, label_fraction=0.5), simulated, tmp_path, None)
     peak = 1e-3 * 8 / 256
     assert result["learning_rate"] == pytest.approx(peak)
     rows = MetricsLog(tmp_path / f"{peak:g}", 2).rows
     assert [row["learning_rate"] for row in rows] == pytest.approx([peak, 1e-6], abs=1e-9)
     model = keras.models.load_model(tmp_path / "classifier.keras")
     assert (model.encoder.drop_path, model.head_deviation) == (0.2, 2e-5)
+    for split in ("train", "validation"):
+        whole = simulated.count(split, labelled=True)
+        assert 0.35 * whole < learnt(tmp_path).count(split) < 0.65 * whole
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trained", ["head", "norm_and_head"])
+@pytest.mark.parametrize(("trained", "weights"), [("head", "autoencoder.keras"), ("norm_and_head", "published.npz")])
 def test_a_frozen_encoder_stays_as_it_was_pretrained(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, pretrained: Path, trained: str
+    tiny_config: Config, simulated: Manifest, tmp_path: Path, pretrained: Path, trained: str, weights: str
 ) -> None:
-    path = pretrained / "autoencoder.keras"
-    finetune(two_epochs_of_mae(tiny_config, trained=trained), simulated, tmp_path, path)
+    finetune(two_epochs_of_mae(tiny_config, trained=trained), simulated, tmp_path, pretrained / weights)
     model = keras.models.load_model(tmp_path / "classifier.keras")
-    for ours, theirs in zip(encoder_weights(model), encoder_weights(keras.models.load_model(path)), strict=True):
+    begun = keras.models.load_model(pretrained / "autoencoder.keras")
+    for ours, theirs in zip(encoder_weights(model), encoder_weights(begun), strict=True):
         assert np.array_equal(ours, theirs)
     assert np.any(np.asarray(model.head.bias) != 0)
     assert np.any(np.asarray(model.norm.beta) != 0) == (trained == "norm_and_head")
     assert model.encoder.drop_path == 0
-
-
-@pytest.mark.slow
-def test_published_weights_are_where_training_starts(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, pretrained: Path
-) -> None:
-    # Nothing but the head learns, so that the rest shows what was loaded.
-    config = one_epoch(tiny_config, trained="head")
-    finetune(config, simulated, tmp_path / "keras", pretrained / "autoencoder.keras")
-    finetune(config, simulated, tmp_path / "published", pretrained / "published.npz")
-    ours, published = (
-        keras.models.load_model(tmp_path / name / "classifier.keras").get_weights() for name in ("keras", "published")
-    )
-    for one, other in zip(ours, published, strict=True):
-        assert np.array_equal(one, other)
 
 
 def test_weights_of_another_shape_are_refused_by_name(
@@ -114,7 +103,7 @@ def test_the_cnn_is_trained_by_the_same_command(tiny_config: Config, simulated: 
         tiny_config,
         model=replace(tiny_config.model, architecture="cnn"),
         training=replace(tiny_config.training, stages=("finetune",)),
-        finetuning=Finetuning(encoder="random", epochs=2, batch_size=8, learning_rates=(1e-3,)),
+        finetuning=Finetuning(encoder="random", epochs=1, batch_size=8, learning_rates=(1e-3,)),
     )
     finetune(config, simulated, tmp_path, None)
     model = keras.models.load_model(tmp_path / "classifier.keras")
@@ -122,11 +111,3 @@ def test_the_cnn_is_trained_by_the_same_command(tiny_config: Config, simulated: 
     assert learnt(tmp_path).count("train") == simulated.count("train", labelled=True)
     # The moving statistics are those of training, not the fresh ones.
     assert np.any(np.asarray(model.non_trainable_variables[0]) != 0)
-
-
-@pytest.mark.slow
-def test_few_labels_are_counted(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    finetune(one_epoch(tiny_config, label_fraction=0.5), simulated, tmp_path, None)
-    for split in ("train", "validation"):
-        whole = simulated.count(split, labelled=True)
-        assert 0.35 * whole < learnt(tmp_path).count(split) < 0.65 * whole

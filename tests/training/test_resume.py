@@ -1,8 +1,9 @@
 """A training that is interrupted, at any point and however often, ends as an uninterrupted one."""
 
 import os
+import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ecg_mae.config import Config, Finetuning, MaeFinetuning
+from keras_ecg_mae.config import Config, Finetuning, MaeFinetuning, Training
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import PreemptedError, RunError
 from keras_ecg_mae.training import loop
 from keras_ecg_mae.training.finetune import finetune
-from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training.log import MetricsLog
 from keras_ecg_mae.training.pretrain import pretrain
 from keras_ecg_mae.training.steps import compiled_steps
+from tests.training.conftest import Pretrained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smallest")]
+
+Arrange = Callable[[set[int], Callable[[], None]], None]
 
 
 class PowerCutError(Exception):
@@ -29,18 +33,18 @@ class PowerCutError(Exception):
 
 
 @pytest.fixture
-def at_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int], Callable[[], None]], None]:
-    """Makes something happen before certain calls of the compiled steps, counted from 0 over all trainings."""
-    monkeypatch.setattr(loop, "MOST_STEPS_PER_CALL", 3)
+def at_steps(monkeypatch: pytest.MonkeyPatch) -> Arrange:
+    """Makes something happen before certain steps, counted from 0 over all trainings. Every call is of one step."""
+    monkeypatch.setattr(loop, "MOST_STEPS_PER_CALL", 1)
 
-    def arrange(calls: set[int], happens: Callable[[], None]) -> None:
+    def arrange(steps: set[int], happens: Callable[[], None]) -> None:
         number = iter(range(10_000))
 
         def interrupted(*arguments: Any) -> Any:
             run_steps = compiled_steps(*arguments)
 
             def run(*step_arguments: Any) -> dict[str, tf.Tensor]:
-                if next(number) in calls:
+                if next(number) in steps:
                     happens()
                 return run_steps(*step_arguments)
 
@@ -55,62 +59,86 @@ def power_cut() -> None:
     raise PowerCutError
 
 
-def until_done(train: Callable[[], object], interruption: type[Exception]) -> int:
-    """Runs the same training again until it ends; returns how often it was interrupted."""
+def until_done(train: Callable[[], object]) -> int:
+    """Runs the same training again until it ends; returns how often the power went off."""
     for times in range(20):
         try:
             train()
-        except interruption:
+        except PowerCutError:
             continue
         return times
     raise AssertionError("never done")
 
 
-def weights(path: Path) -> Iterator[np.ndarray]:
-    yield from keras.models.load_model(path).get_weights()
-
-
 def assert_same(one: Path, other: Path) -> None:
-    for ours, theirs in zip(weights(one), weights(other), strict=True):
-        assert np.array_equal(ours, theirs)
+    ours, theirs = (keras.models.load_model(path, compile=False).get_weights() for path in (one, other))
+    assert all(np.array_equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
-def losses(folder: Path, column: str = "loss") -> list[float]:
-    return [row[column] for row in MetricsLog(folder, 1000).rows]
+def assert_same_pretraining(folder: Path, whole: Path) -> None:
+    assert_same(folder / "autoencoder.keras", whole / "autoencoder.keras")
+    for column in ("epoch", "step", "loss", "learning_rate", "gradient_norm", "weight_norm", "validation_error"):
+        assert column_of(folder, column) == column_of(whole, column)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def column_of(folder: Path, name: str) -> list[float]:
+    return [row[name] for row in MetricsLog(folder, 1000).rows]
+
+
+def damage(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
 def test_pretraining_that_is_killed_ends_with_the_same_weights(
-    optimizer: Any, tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
+    whole: Pretrained, simulated: Manifest, tmp_path: Path, at_steps: Arrange, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = replace(tiny_config, pretraining=replace(tiny_config.pretraining, optimizer=optimizer))
+    at_steps({4, 10}, power_cut)
+    folder = tmp_path / "run"
+    for _ in range(2):
+        with pytest.raises(PowerCutError):
+            pretrain(whole.config, simulated, folder)
+    checkpoints = sorted((folder / "checkpoints").iterdir())
+    assert len(checkpoints) == 3
+    # Whatever is left of the last one, it is named, and the one before is taken.
+    damage(checkpoints[-1])
+    shutil.copytree(folder, tmp_path / "damaged")
+    pretrain(whole.config, simulated, folder)
+    assert f"{checkpoints[-1]}: Expected a whole checkpoint" in caplog.text
+    assert_same_pretraining(folder, whole.folder)
+    # Where none can be read, nothing is begun anew in silence.
+    for path in (tmp_path / "damaged" / "checkpoints").iterdir():
+        damage(path)
+    with pytest.raises(RunError, match=rf"{tmp_path}/damaged/checkpoints: .* 3, none of which can be read"):
+        pretrain(whole.config, simulated, tmp_path / "damaged")
+
+
+def test_muon_goes_on_as_adamw_does(whole: Pretrained, simulated: Manifest, tmp_path: Path, at_steps: Arrange) -> None:
+    config = replace(whole.config, pretraining=replace(whole.config.pretraining, optimizer="muon"))
     pretrain(config, simulated, tmp_path / "whole")
-    at_calls({1, 4, 9}, power_cut)
-    killed = tmp_path / "killed"
-    assert until_done(lambda: pretrain(config, simulated, killed), PowerCutError) == 3
-    assert_same(tmp_path / "whole" / "autoencoder.keras", killed / "autoencoder.keras")
-    assert losses(killed) == losses(tmp_path / "whole")
+    at_steps({4}, power_cut)
+    assert until_done(lambda: pretrain(config, simulated, tmp_path / "killed")) == 1
+    assert_same_pretraining(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_finetuning_that_is_killed_ends_with_the_same_weights(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
+    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_steps: Arrange
 ) -> None:
     mae = MaeFinetuning(epochs=2, warmup_epochs=1)
-    config = replace(tiny_config, finetuning=Finetuning(recipe="mae", batch_size=8), mae_finetuning=mae)
+    config = replace(tiny_config, finetuning=Finetuning(recipe="mae", batch_size=16), mae_finetuning=mae)
     finetune(config, simulated, tmp_path / "whole", None)
-    at_calls({2, 5}, power_cut)
-    killed = tmp_path / "killed"
-    assert until_done(lambda: finetune(config, simulated, killed, None), PowerCutError) == 2
-    assert_same(tmp_path / "whole" / "classifier.keras", killed / "classifier.keras")
+    at_steps({2, 5}, power_cut)
+    assert until_done(lambda: finetune(config, simulated, tmp_path / "killed", None)) == 2
+    assert_same(tmp_path / "whole" / "classifier.keras", tmp_path / "killed" / "classifier.keras")
 
 
 def test_a_frozen_encoder_is_in_the_checkpoint(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
+    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_steps: Arrange
 ) -> None:
     finetuning = replace(tiny_config.finetuning, trained="head", learning_rates=(1e-2,), epochs=1)
     config = replace(tiny_config, finetuning=finetuning)
     finetune(config, simulated, tmp_path / "whole", None)
-    at_calls({2}, power_cut)
+    at_steps({2}, power_cut)
     with pytest.raises(PowerCutError):
         finetune(config, simulated, tmp_path / "killed", None)
     # The encoder was random, and another one is drawn now: only the checkpoint has the first.
@@ -120,87 +148,29 @@ def test_a_frozen_encoder_is_in_the_checkpoint(
 
 
 def test_a_preempted_training_saves_and_goes_on(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any, caplog: pytest.LogCaptureFixture
+    whole: Pretrained, simulated: Manifest, tmp_path: Path, at_steps: Arrange
 ) -> None:
-    config = replace(tiny_config, training=replace(tiny_config.training, checkpoint_minutes=1000))
-    pretrain(config, simulated, tmp_path / "whole")
-    at_calls({2}, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(PreemptedError, match=r"pretrain is saved at step \d+; the same command goes on"):
-        pretrain(config, simulated, tmp_path / "preempted")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    pretrain(config, simulated, tmp_path / "preempted")
-    assert_same(tmp_path / "whole" / "autoencoder.keras", tmp_path / "preempted" / "autoencoder.keras")
+    config = replace(whole.config, training=Training(dataset=simulated.folder, run="run", checkpoint_minutes=1000))
+    steps = whole.result["steps"] // 2
+    # Within an epoch, and in the last step of each: its validation is then left for later.
+    at_steps({2, steps - 1, 2 * steps - 1}, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    for done, epochs in ((3, 0), (steps, 0), (2 * steps, 1)):
+        with pytest.raises(PreemptedError, match=rf"pretrain is saved at step {done}; the same command goes on"):
+            pretrain(config, simulated, tmp_path)
+        assert len(MetricsLog(tmp_path, 1000).rows) == epochs
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    pretrain(config, simulated, tmp_path)
+    assert_same_pretraining(tmp_path, whole.folder)
+    kept = [{path.name for path in (folder / "best").iterdir()} for folder in (tmp_path, whole.folder)]
+    assert kept[0] == kept[1]
 
 
-def test_a_training_preempted_at_the_end_of_an_epoch_leaves_its_validation_for_later(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
+@pytest.mark.parametrize(
+    ("changes", "rel"), [({"accumulation": 4}, 1e-5), ({"xla": True}, 1e-4)], ids=["in four parts", "by XLA"]
+)
+def test_a_step_is_the_same_however_it_is_computed(
+    whole: Pretrained, simulated: Manifest, tmp_path: Path, changes: dict[str, Any], rel: float
 ) -> None:
-    training = replace(tiny_config.training, checkpoint_minutes=1000)
-    pretraining = replace(tiny_config.pretraining, validation_epochs=1)
-    config = replace(tiny_config, training=training, pretraining=pretraining)
-    pretrain(config, simulated, tmp_path / "whole")
-    steps = simulated.count("train") // 8
-    for epoch in (0, 1):
-        folder = tmp_path / f"after_{epoch}"
-        # Calls of one step alone, so that their number is the step's.
-        loop.MOST_STEPS_PER_CALL = 1
-        at_calls({(epoch + 1) * steps - 1}, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        loop.MOST_STEPS_PER_CALL = 1
-        with pytest.raises(PreemptedError, match=rf"at step {(epoch + 1) * steps};"):
-            pretrain(config, simulated, folder)
-        assert len(MetricsLog(folder, 1000).rows) == epoch
-        pretrain(config, simulated, folder)
-        assert_same(tmp_path / "whole" / "autoencoder.keras", folder / "autoencoder.keras")
-        for column in ("loss", "learning_rate", "gradient_norm", "weight_norm", "validation_error"):
-            assert losses(folder, column) == losses(tmp_path / "whole", column)
-        (best,) = {path.name for path in (folder / "best").iterdir()} - {"00000.weights.h5"} or {"00000.weights.h5"}
-        assert (tmp_path / "whole" / "best" / best).is_file()
-
-
-def damage(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size // 2)
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    pretrain(tiny_config, simulated, tmp_path / "whole")
-    at_calls({4}, power_cut)
-    run = tmp_path / "killed"
-    with pytest.raises(PowerCutError):
-        pretrain(tiny_config, simulated, run)
-    newest = sorted((run / "checkpoints").glob("*.data-*"), key=lambda path: path.stat().st_mtime_ns)
-    assert len(newest) == 3
-    damage(newest[-1])
-    pretrain(tiny_config, simulated, run)
-    assert f"{str(newest[-1]).split('.data-')[0]}: Expected a whole checkpoint" in caplog.text
-    assert_same(tmp_path / "whole" / "autoencoder.keras", run / "autoencoder.keras")
-
-
-def test_damaged_checkpoints_alone_are_refused(
-    tiny_config: Config, simulated: Manifest, tmp_path: Path, at_calls: Any
-) -> None:
-    at_calls({2}, power_cut)
-    with pytest.raises(PowerCutError):
-        pretrain(tiny_config, simulated, tmp_path)
-    for path in (tmp_path / "checkpoints").glob("*.data-*"):
-        damage(path)
-    with pytest.raises(
-        RunError, match=r"checkpoints: Expected a whole checkpoint. Received 2, none of which can be read"
-    ):
-        pretrain(tiny_config, simulated, tmp_path)
-
-
-def test_a_batch_in_four_parts_is_a_batch(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    pretrain(tiny_config, simulated, tmp_path / "whole")
-    parts = replace(tiny_config, training=replace(tiny_config.training, accumulation=4))
-    pretrain(parts, simulated, tmp_path / "parts")
-    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
-
-
-def test_xla_computes_the_same(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    pretrain(tiny_config, simulated, tmp_path / "plain")
-    compiled = replace(tiny_config, training=replace(tiny_config.training, xla=True))
-    pretrain(compiled, simulated, tmp_path / "xla")
-    assert losses(tmp_path / "xla") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+    config = replace(whole.config, training=replace(whole.config.training, profile_steps=0, **changes))
+    pretrain(config, simulated, tmp_path)
+    assert column_of(tmp_path, "loss") == pytest.approx(column_of(whole.folder, "loss"), rel=rel)

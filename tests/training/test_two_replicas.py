@@ -11,8 +11,9 @@ import pytest
 from keras_ecg_mae.config import Config, Finetuning, MaeFinetuning
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.training.finetune import finetune
-from keras_ecg_mae.training.metrics_log import MetricsLog
+from keras_ecg_mae.training.log import MetricsLog
 from keras_ecg_mae.training.pretrain import pretrain
+from tests.training.conftest import MAKE_TINY_SMALLEST, Pretrained
 
 TWO_CPUS = """
 import tensorflow as tf
@@ -30,7 +31,7 @@ def run(script: str) -> str:
 def run_on_two(config: Config, dataset: Manifest, call: str) -> None:
     """Runs `call`, an expression of `config` and `manifest`, on two replicas, each with its part in two."""
     config = replace(config, training=replace(config.training, strategy="mirrored", accumulation=2))
-    run(f"""
+    run(f"""{MAKE_TINY_SMALLEST}
 from pathlib import Path
 from keras_ecg_mae.config import *
 from keras_ecg_mae.dataset import read_manifest
@@ -44,12 +45,14 @@ config, manifest = {config!r}, read_manifest({dataset.folder!r})
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_two_replicas_pretrain_as_one_does(
-    optimizer: Any, tiny_config: Config, simulated: Manifest, tmp_path: Path
+    optimizer: Any, whole: Pretrained, simulated: Manifest, tmp_path: Path, smallest: None
 ) -> None:
-    config = replace(tiny_config, pretraining=replace(tiny_config.pretraining, optimizer=optimizer))
-    pretrain(config, simulated, tmp_path / "one")
+    config = replace(whole.config, pretraining=replace(whole.config.pretraining, optimizer=optimizer))
+    folder = whole.folder if config == whole.config else tmp_path / "one"
+    if config != whole.config:
+        pretrain(config, simulated, folder)
     run_on_two(config, simulated, f"pretrain(config, manifest, Path({str(tmp_path / 'two')!r}))")
-    one, two = (MetricsLog(tmp_path / name, 2).rows for name in ("one", "two"))
+    one, two = (MetricsLog(path, 2).rows for path in (folder, tmp_path / "two"))
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
     assert two[1]["validation_error"] == pytest.approx(one[1]["validation_error"], rel=1e-4)
 

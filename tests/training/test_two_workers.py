@@ -6,21 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.errors import ConfigError
 from keras_ecg_mae.training.distribution import make_strategy
-from keras_ecg_mae.training.metrics_log import MetricsLog
-from keras_ecg_mae.training.pretrain import pretrain
+from keras_ecg_mae.training.log import MetricsLog
+from tests.training.conftest import MAKE_TINY_SMALLEST, Pretrained
 
-EPOCHS = 5
-
-WORKER = """
+WORKER = """{make_tiny_smallest}
 from pathlib import Path
 from keras_ecg_mae.training.distribution import make_strategy
 from keras_ecg_mae.config import *
@@ -46,23 +42,17 @@ def start_worker(addresses: list[str], index: int, script: str) -> "subprocess.P
 
 
 @pytest.mark.slow
-def test_two_workers_pretrain_as_one_does(tiny_config: Config, simulated: Manifest, tmp_path: Path) -> None:
-    # Epochs of four steps: metrics.csv has their mean losses.
-    pretraining = replace(
-        tiny_config.pretraining, epochs=EPOCHS, batch_size=simulated.count("train") // 4 // 2 * 2, validation_epochs=1
+def test_two_workers_pretrain_as_one_does(whole: Pretrained, simulated: Manifest, tmp_path: Path) -> None:
+    script = WORKER.format(
+        make_tiny_smallest=MAKE_TINY_SMALLEST, config=whole.config, dataset=simulated.folder, folder=str(tmp_path)
     )
-    training = replace(tiny_config.training, checkpoint_minutes=1000)
-    config = replace(tiny_config, pretraining=pretraining, training=training)
-    script = WORKER.format(config=config, dataset=simulated.folder, folder=str(tmp_path / "workers"))
     addresses = free_addresses(2)
     workers = [start_worker(addresses, index, script) for index in (0, 1)]
-    pretrain(config, simulated, tmp_path / "one")
     for worker in workers:
         _, errors = worker.communicate(timeout=600)
         assert worker.returncode == 0, errors
-    one, two = (MetricsLog(tmp_path / name, EPOCHS).rows for name in ("one", "workers"))
-    assert len(one) == len(two) == EPOCHS
-    assert [row["step"] for row in two] == [4, 8, 12, 16, 20]
+    one, two = (MetricsLog(folder, 1000).rows for folder in (whole.folder, tmp_path))
+    assert [row["step"] for row in two] == [row["step"] for row in one]
     for column, rel in (("loss", 1e-5), ("gradient_norm", 1e-5), ("validation_error", 1e-4)):
         assert [row[column] for row in two] == pytest.approx([row[column] for row in one], rel=rel)
 
