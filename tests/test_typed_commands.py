@@ -173,7 +173,8 @@ OTHERS = (
     Known("python -m keras_ecg_mae.train --flagfile=pipelines/ds2.flags", EXPERIMENTS),
     Known("python -m keras_ecg_mae.train --flagfile=pipelines/ds[12]*.flags", EXPERIMENTS),
     Known("for NAME in ds1_cnn * do python -m keras_ecg_mae.train --flagfile=pipelines/$NAME.flags; done", EXPERIMENTS),
-    Known("python -m keras_ecg_mae.report --report_output=runs/report runs/ds1_cnn *", EXPERIMENTS),
+    Known("python -m keras_ecg_mae.report --report_output=runs/report *runs/ds1_cnn *", EXPERIMENTS),
+    Known("python -m keras_ecg_mae.report", "names the command in a sentence"),
     Known(
         "python -m keras_ecg_mae.prepare --flagfile=pipelines/dataset1.flags --recordings=ROOT --labels=TABLE.csv",
         makes="runs/dataset1/manifest.json",
