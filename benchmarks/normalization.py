@@ -10,15 +10,14 @@ A run's own loss and scalars are in the unit that its normalisation makes, so th
 reconstruction is taken back to millivolts, and its squared error on the hidden patches of validation and test
 recordings is divided by a variance in square millivolts that both runs share: the whole recording's, and each lead's.
 
-AdamW stays on a plateau for about a thousand steps (docs/physionet.md). The matrices inside the blocks are therefore
-trained by Muon (Jordan et al. 2024, with the scale of Liu et al. 2025), which leaves it within half of that.
+AdamW stays on a plateau for about a thousand steps (docs/physionet.md), which Muon leaves within half of that: both
+runs are pretrained with `--pretrain_optimizer=muon`.
 """
 
 import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from commands import run, say, table
 FOLDER = Path("runs/normalization")
 MODES = ("lead", "record")
 KINDS = ("real", "simulated")
-BATCH, RATE, WARMUP_STEPS, DECAY = 8, 2e-3, 60, 0.05
+BATCH, RATE = 8, 2e-3
 HELD_OUT = ("validation", "test")
-SHOWN_EVERY, SHOWN_RECORDINGS = 100, 64
 
 
 def prepare(kind: str, recordings: str, labels: str) -> Path:
@@ -45,84 +43,7 @@ def prepare(kind: str, recordings: str, labels: str) -> Path:
     return folder
 
 
-def orthogonal(matrix: Any) -> Any:
-    """Five Newton-Schulz steps towards the nearest matrix whose rows, or columns, are orthonormal."""
-    import tensorflow as tf
-
-    wide = matrix.shape[0] > matrix.shape[1]
-    x = tf.transpose(matrix) if wide else matrix
-    x /= tf.norm(x) + 1e-7
-    for _ in range(5):
-        square = x @ tf.transpose(x)
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return tf.transpose(x) if wide else x
-
-
-def make_step(model: Any, steps: int) -> Callable[[Any, Any, Any], Any]:
-    """A compiled optimizer step: recordings, mask noise, number of the step -> loss."""
-    import tensorflow as tf
-
-    from keras_ecg_mae.models.autoencoder import reconstruction_loss
-
-    weights = [variable.value for variable in model.trainable_variables]
-    inside = ["/block_" in variable.path and len(variable.shape) == 2 for variable in model.trainable_variables]
-    first, second = ([tf.Variable(tf.zeros_like(weight)) for weight in weights] for _ in range(2))
-
-    @tf.function
-    def step(ecg: Any, noise: Any, number: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(reconstruction_loss(model(ecg, noise, training=True)))
-        done = tf.cast(number, tf.float32)
-        falling = 0.5 * (1 + tf.cos(math.pi * (done - WARMUP_STEPS) / (steps - WARMUP_STEPS)))
-        rate = RATE * tf.where(done < WARMUP_STEPS, done / WARMUP_STEPS, falling)
-        gradients = tape.gradient(loss, weights)
-        for gradient, weight, one, two, by_muon in zip(gradients, weights, first, second, inside, strict=True):
-            if by_muon:
-                one.assign(0.95 * one + gradient)
-                change = 0.2 * max(weight.shape) ** 0.5 * orthogonal(gradient + 0.95 * one)
-            else:
-                one.assign(0.9 * one + 0.1 * gradient)
-                two.assign(0.95 * two + 0.05 * tf.square(gradient))
-                root = tf.sqrt(two / (1 - 0.95 ** (done + 1))) + 1e-8
-                change = one / (1 - 0.9 ** (done + 1)) / root
-            weight.assign_sub(rate * (change + DECAY * weight * float(len(weight.shape) > 1)))
-        return loss
-
-    return step
-
-
-def pretrain(folder: Path, mode: str, steps: int, seed: int) -> Path:
-    """Leaves an autoencoder, and its errors on the way."""
-    import keras
-
-    from keras_ecg_mae.dataset import Draws, read_manifest, steps_per_epoch, training_batches
-    from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
-
-    to = folder / f"{mode}_{seed}"
-    path = to / "autoencoder.keras"
-    if path.exists():
-        return path
-    to.mkdir(exist_ok=True)
-    manifest = read_manifest(str(folder / "dataset"))
-    keras.utils.set_random_seed(seed)
-    model = build_autoencoder(ARCHITECTURES["tiny"], normalization=mode, mask_ratio=0.75, normalize_target=False)
-    epochs = math.ceil(steps / steps_per_epoch(manifest, BATCH, labelled=False))
-    draws = Draws(time_shift=True, mask_noise=True)
-    batches = training_batches(manifest, batch_size=BATCH, epochs=epochs, seed=seed, labelled=False, draws=draws)
-    step, curve = make_step(model, steps), []
-    for number, batch in enumerate(batches.take(steps), start=1):
-        import tensorflow as tf
-
-        step(batch["ecg"], batch["mask_noise"], tf.constant(number))
-        if number % SHOWN_EVERY == 0:
-            of_recording, of_lead, _ = errors(model, folder / "dataset", SHOWN_RECORDINGS).mean(axis=0)
-            curve.append({"step": number, "of_recording": of_recording, "of_lead": of_lead})
-            (to / "curve.json").write_text(json.dumps(curve))
-    model.save(path)
-    return path
-
-
-def errors(model: Any, dataset: Path, most: int = sys.maxsize) -> np.ndarray:
+def errors(model: Any, dataset: Path) -> np.ndarray:
     """Error on hidden patches of held-out recordings, `(recordings, 3)`.
 
     As a share of the variance of the recording, as a share of the variance of the lead (the mean over the leads), and
@@ -134,8 +55,6 @@ def errors(model: Any, dataset: Path, most: int = sys.maxsize) -> np.ndarray:
     found: list[np.ndarray] = []
     manifest = read_manifest(str(dataset))
     for batch in evaluation_batches(manifest, HELD_OUT, batch_size=32, labelled=False, mask_noise_seed=0):
-        if sum(map(len, found)) >= most:
-            break
         ecg = batch["ecg"].numpy().astype(float)
         reconstructed, mask = (np.asarray(one) for one in model.reconstruct(batch["ecg"], batch["mask_noise"]))
         hidden = mask.reshape(len(ecg), len(LEADS), PATCHES_PER_LEAD).repeat(ecg.shape[2] // PATCHES_PER_LEAD, axis=2)
@@ -151,28 +70,41 @@ def errors(model: Any, dataset: Path, most: int = sys.maxsize) -> np.ndarray:
     return np.concatenate(found)
 
 
-def finetune(folder: Path, mode: str, seed: int) -> list[str]:
-    """Validation loss and AUROCs, with intervals."""
+def train(folder: Path, mode: str, seed: int, steps: int, stages: str) -> Path:
+    """Does the stages of a run, or finds them done."""
+    from keras_ecg_mae.dataset import read_manifest, steps_per_epoch
+
+    epochs = math.ceil(steps / steps_per_epoch(read_manifest(str(folder / "dataset")), BATCH, labelled=False))
     to = folder / f"{mode}_{seed}"
     run(
         "train",
         f"--dataset={folder}/dataset",
         f"--run={to}",
         f"--seed={seed}",
-        "--stages=finetune,evaluate",
-        f"--finetune_encoder={to}/autoencoder.keras",
+        f"--stages={stages}",
         "--size=tiny",
         f"--normalization={mode}",
+        "--pretrain_optimizer=muon",
+        f"--pretrain_epochs={epochs}",
+        f"--pretrain_warmup_epochs={60 / (steps / epochs):.3f}",
+        f"--pretrain_batch_size={BATCH}",
+        f"--pretrain_base_learning_rate={RATE * 256 / BATCH}",
+        "--pretrain_time_shift",
         "--finetune_epochs=10",
         "--finetune_learning_rates=1e-3,3e-4",
         "--finetune_batch_size=16",
         "--finetune_time_shift",
     )
-    tuned = json.loads((to / "finetune/done.json").read_text())
+    return to
+
+
+def tuned(to: Path) -> list[str]:
+    """Validation loss and AUROCs, with intervals."""
+    loss = json.loads((to / "finetune/done.json").read_text())["validation_loss"]
     groups = json.loads((to / "evaluation/results.json").read_text())["groups"]
     areas = [group["auroc"] for group in groups if group["pooled"]] or [group["auroc"] for group in groups]
     texts = [f"{area['value']:.3f} ({area['low']:.3f}-{area['high']:.3f})" for area in areas]
-    return [f"{tuned['validation_loss']:.3f}", "; ".join(texts)]
+    return [f"{loss:.3f}", "; ".join(texts)]
 
 
 def main() -> int:
@@ -187,16 +119,14 @@ def main() -> int:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--pretrain_only", action="store_true")
     arguments = parser.parse_args()
-    rows = []
+    rows, stages = [], "pretrain" if arguments.pretrain_only else "pretrain,finetune,evaluate"
     for kind in arguments.kinds:
         folder, found = prepare(kind, arguments.recordings, arguments.labels), {}
         for mode in arguments.modes:
-            path = pretrain(folder, mode, arguments.steps, arguments.seed)
-            found[mode] = errors(keras.models.load_model(path), folder / "dataset")
+            to = train(folder, mode, arguments.seed, arguments.steps, stages)
+            found[mode] = errors(keras.models.load_model(to / "pretrain/autoencoder.keras"), folder / "dataset")
             shares = [f"{share:.3f}" for share in found[mode].mean(axis=0)]
-            rows.append(
-                [kind, mode, *shares, *([] if arguments.pretrain_only else finetune(folder, mode, arguments.seed))]
-            )
+            rows.append([kind, mode, *shares, *([] if arguments.pretrain_only else tuned(to))])
         if len(found) == len(MODES):
             gap = found["record"] - found["lead"]
             mean, half = gap.mean(axis=0), 1.96 * gap.std(axis=0, ddof=1) / len(gap) ** 0.5
