@@ -341,7 +341,7 @@ def watch(patch: pytest.MonkeyPatch, config: Config, read: set[str]) -> None:
         value = object.__getattribute__(section, attribute)
         if name := names.get((id(section), attribute)):
             reader = Path(sys._getframe(1).f_code.co_filename)
-            if reader.parts[-1] not in ("config.py", "flags.py") and reader.parts[-2:] != ("stages", "fingerprint.py"):
+            if reader.parts[-1] not in ("config.py", "flags.py") and reader.parts[-2:] != ("runs", "fingerprint.py"):
                 read.add(name)
         return value
 
