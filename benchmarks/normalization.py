@@ -110,6 +110,8 @@ def tuned(to: Path) -> list[str]:
 def main() -> int:
     import keras
 
+    import keras_ecg_mae.models  # noqa: F401  (Keras knows its classes then)
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", required=True)
     parser.add_argument("--labels", required=True)

@@ -186,7 +186,7 @@ def make_models(size: str) -> None:
     """The exports, the weights for PyTorch, and recordings to ask with: in a process of its own, which frees memory."""
     import keras
 
-    from keras_ecg_mae.dataset import CohortDescription
+    from keras_ecg_mae.cohort.description import CohortDescription
     from keras_ecg_mae.models.build import (
         ARCHITECTURES,
         build_autoencoder,

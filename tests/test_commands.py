@@ -233,7 +233,7 @@ def test_a_shard_that_vanishes_is_named(finished: Path, tmp_path: Path) -> None:
     shard.unlink()
     _, errors = training.communicate(timeout=120)
     assert training.returncode == 1
-    assert re.search(rf"^error: .*{shard.name}: Expected a readable shard", errors, re.MULTILINE), errors
+    assert re.search(rf"^error: .*{shard.name}: Expected to read this file", errors, re.MULTILINE), errors
 
 
 def test_export_alone_takes_the_dataset_from_the_run(finished: Path, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def expect_reproductions(columns: Sequence[Column]) -> None:
             "pretrained on": (tuple(sorted(before.recordings)) if before else weights or NOTHING, pretrained),
             # "All ECG data from Dataset1 and Dataset2 were used separately for the self-supervised pretraining" (2.1).
             "pretrained on the splits": (tuple(name for name in SPLITS if not before or before.count(name)), SPLITS),
+            "pretraining's optimizer": (before.optimizer if before else "adamw", "adamw"),
             "pretraining began with": ((before and before.initial_weights) or RANDOM, RANDOM),
             "recipe": (run.settings["recipe"], "paper"),
             "what learnt": (run.settings["trained"], "all"),

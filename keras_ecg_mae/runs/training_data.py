@@ -35,6 +35,7 @@ class TrainingData:
         before: what the weights of that file were trained on; None where that is not known, as of published ones.
         without_patient_id: recordings of the dataset's table that name no patient: each counts as a patient of its own,
             whom another dataset may know under another key.
+        optimizer: of pretraining; the recipe decides fine-tuning's.
     """
 
     run: str
@@ -46,6 +47,7 @@ class TrainingData:
     initial_weights: str = ""
     before: "TrainingData | None" = None
     without_patient_id: int = 0
+    optimizer: str = "adamw"
 
     def count(self, split: str) -> int:
         """Recordings of a split that were learnt from."""

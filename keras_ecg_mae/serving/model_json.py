@@ -27,8 +27,8 @@ INTENDED_USE = "Research. Not a medical device."
 
 # Settings that a model card shows, of those that decide a stage.
 _SHOWN = (
-    *("architecture", "size", "pooling", "mask_ratio", "normalize_target", "encoder", "transfer", "recipe", "trained"),
-    *("label_fraction", "precision", "seed"),
+    *("architecture", "size", "pooling", "mask_ratio", "normalize_target", "optimizer", "encoder", "transfer"),
+    *("recipe", "trained", "label_fraction", "precision", "seed"),
 )
 
 

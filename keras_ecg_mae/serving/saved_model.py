@@ -13,6 +13,7 @@ from absl import logging
 from keras_ecg_mae.config import Export
 from keras_ecg_mae.dataset.example import encode_units, to_units
 from keras_ecg_mae.errors import RunError
+from keras_ecg_mae.files import file_errors
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
@@ -143,7 +144,7 @@ def _export(
     card: str,
     batch_sizes: Sequence[int],
 ) -> Path:
-    with partial_version(folder) as partial:
+    with partial_version(folder) as partial, file_errors(folder, "write"):
         # A bare tf.Module would lose a Keras model's variables. The archive finds those that the signatures use;
         # told to track the model, it would write each a second time.
         archive = keras.export.ExportArchive()

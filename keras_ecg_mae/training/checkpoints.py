@@ -13,16 +13,18 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.errors import DivergedError, FileError, RunError
-from keras_ecg_mae.files import PARTIAL, file_errors, is_remote, local_copy, whole_file
+from keras_ecg_mae.files import PARTIAL, file_errors, is_remote, local_copy, read_json, whole_file, write_json
 
 KEPT = 3
+LAST = "last.json"
 
 
 class Checkpoints:
     """The last few checkpoints of a training, one `.npz` file each, written while the training goes on.
 
     Weights, optimizer and place are copied into host memory, and a thread writes the copy. The file is a zip archive,
-    which has a checksum of every array: a damaged one is found when it is read.
+    which has a checksum of every array: a damaged one is found when it is read. `last.json` says which is the last: a
+    cloud storage that denies its listing answers with an empty one.
 
     Args:
         folder: made with the first checkpoint.
@@ -39,6 +41,7 @@ class Checkpoints:
         self._folder, self._writes = folder, writes
         self._variables = [variable.value for variable in (*model.variables, *optimizer.variables)]
         self._weights = [variable.value for variable in model.trainable_variables]
+        self._number = 0  # of the last one
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self.saved, self.held_up_s, self.last_s = 0, 0.0, 0.0
@@ -59,8 +62,9 @@ class Checkpoints:
             return
         began = time.monotonic()
         self.wait()
-        arrays = {f"variable_{index}": tf.convert_to_tensor(one).numpy() for index, one in enumerate(self._variables)}
-        arrays |= {name: np.float64(value) for name, value in place.items()}
+        # The place first: of an archive whose end is damaged, variables are missed.
+        arrays: dict[str, np.ndarray] = {name: np.array(value, np.float64) for name, value in place.items()}
+        arrays |= {f"variable_{index}": tf.convert_to_tensor(one).numpy() for index, one in enumerate(self._variables)}
         self.held_up_s += time.monotonic() - began
         self._writing = self._thread.submit(self._write, arrays, began)
 
@@ -68,14 +72,13 @@ class Checkpoints:
         with file_errors(self._folder, "write"):
             for killed in self._folder.glob(f".*{PARTIAL}"):
                 killed.unlink()
-            before = self._files()
-            number = int(before[-1].stem) + 1 if before else 1
-            with whole_file(self._folder / f"{number:05d}.npz") as file, zipfile.ZipFile(file, "w") as archive:
+            with whole_file(self._path(self._number + 1)) as file, zipfile.ZipFile(file, "w") as archive:
                 for name, array in arrays.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.save(entry, array)
-            for path in self._files()[:-KEPT]:
-                path.unlink()
+            self._number += 1
+            write_json(self._folder / LAST, {"number": self._number})
+            self._path(self._number - KEPT).unlink(missing_ok=True)
         self.saved += 1
         self.last_s = time.monotonic() - began
 
@@ -97,19 +100,21 @@ class Checkpoints:
         """Reads the last that is whole, and gives its place; a damaged one is named and left out.
 
         Raises:
-            RunError: there are some, all of them damaged or out of reach.
+            RunError: there are some, all of them damaged or out of reach. FileError: nobody can say.
         """
-        files = self._files()
-        for path in reversed(files):
-            place = self._read(path)
+        last = read_json(self._folder / LAST)
+        if last is None:
+            return None
+        self._number = last["number"]
+        numbers = range(self._number, max(self._number - KEPT, 0), -1)
+        for number in numbers:
+            place = self._read(self._path(number))
             if place is not None:
                 return place
-        if files:
-            raise RunError(
-                f"{self._folder}: Expected a whole checkpoint. Received {len(files)}, none of which can be read: mend "
-                "what keeps them from it, or remove the folder to train anew."
-            )
-        return None
+        raise RunError(
+            f"{self._folder}: Expected a whole checkpoint. Received {len(numbers)}, none of which can be read: mend "
+            "what keeps them from it, or remove the folder to train anew."
+        )
 
     def _read(self, path: Path) -> dict[str, float] | None:
         try:
@@ -118,14 +123,14 @@ class Checkpoints:
             for index, variable in enumerate(self._variables):
                 variable.assign(arrays.pop(f"variable_{index}"))
         # What NumPy raises on files that are cut off or hold something else.
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, FileError) as error:
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
             logging.warning("%s: Expected a whole checkpoint. Received: %s", path, error)
             return None
         return {name: float(value) for name, value in arrays.items()}
 
-    def _files(self) -> list[Path]:
-        """The checkpoints, the oldest first. They are numbered as they were written, not by step."""
-        return sorted(self._folder.glob("[0-9]*.npz"))
+    def _path(self, number: int) -> Path:
+        """A checkpoint's file. They are numbered as they were written, not by step."""
+        return self._folder / f"{number:05d}.npz"
 
 
 def best_weights(folder: Path, epoch: int) -> Path:

@@ -115,5 +115,6 @@ def note_training_data(
         initial_weights="" if initial_weights is None else str(initial_weights),
         before=before,
         without_patient_id=manifest.table.get("without_patient_id", 0),
+        optimizer=config.pretraining.optimizer,
     )
     return to_json(data)

@@ -80,7 +80,8 @@ def read_wfdb(source: Source) -> Recording:
     by_file: dict[str, list[WfdbSignal]] = {}
     for signal in signals:
         by_file.setdefault(signal.file, []).append(signal)
-    signals = [signal for each in by_file.values() for signal in each]
+    together = [signal for each in by_file.values() for signal in each]
+    source.expect(together == signals, "malformed", "the signals of one file must stand together in the header")
     rows = [row for each in by_file.values() for row in decode_file(source, header, frames, each)]
     leads = name_leads(source, signals)
     if frames is not None:
