@@ -34,7 +34,7 @@ def model_of(bytes_: int) -> tuple[keras.Model, keras.optimizers.Optimizer]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != "last.json")
 
 
 def test_a_full_disk_is_named_and_what_was_saved_is_kept(small_disk: Path) -> None:
@@ -106,6 +106,15 @@ def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
     again.save({"done": 2})
     again.wait()
     assert names(tmp_path) == ["00001.npz", "00002.npz"]
+
+
+def test_without_saying_which_is_the_last_nothing_is_begun_anew(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, *model_of(3_000))
+    checkpoints.save({"done": 1})
+    checkpoints.wait()
+    (tmp_path / "last.json").write_bytes(b"")
+    with pytest.raises(FileError, match=r"last.json"):
+        Checkpoints(tmp_path, *model_of(3_000)).restore()
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:

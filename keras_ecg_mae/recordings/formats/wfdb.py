@@ -77,12 +77,13 @@ def read_wfdb(source: Source) -> Recording:
     """Reads a single-segment WFDB record: all leads; NaN where the format's value of a missing sample is stored."""
     header = header_file(source.path) or ""
     rate_hz, frames, signals = parse_header(source, header)
-    by_file: dict[str, list[WfdbSignal]] = {}
-    for signal in signals:
-        by_file.setdefault(signal.file, []).append(signal)
-    together = [signal for each in by_file.values() for signal in each]
-    source.expect(together == signals, "malformed", "the signals of one file must stand together in the header")
-    rows = [row for each in by_file.values() for row in decode_file(source, header, frames, each)]
+    by_file: dict[str, list[int]] = {}
+    for place, signal in enumerate(signals):
+        by_file.setdefault(signal.file, []).append(place)
+    decoded: dict[int, np.ndarray] = {}
+    for places in by_file.values():
+        decoded |= zip(places, decode_file(source, header, frames, [signals[place] for place in places]), strict=True)
+    rows = [decoded[place] for place in range(len(signals))]
     leads = name_leads(source, signals)
     if frames is not None:
         check_sums(source, leads, rows, signals)
