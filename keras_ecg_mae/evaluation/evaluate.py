@@ -17,10 +17,10 @@ from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results, score
 from keras_ecg_mae.files import write_json, write_whole
 from keras_ecg_mae.pages.tables import markdown, markdown_table
+from keras_ecg_mae.runs.folder import EVALUATION_FIGURES
 from keras_ecg_mae.runs.record import Dataset
 
 PREDICTIONS, RESULTS, TABLE = "predictions.csv", "results.json", "results.md"
-ROC, CALIBRATION = "roc.png", "calibration.png"
 
 
 def evaluate(
@@ -82,8 +82,8 @@ def evaluate(
     title = f"{label_name}, test ECGs"
     paired = list(zip(curves, results.groups, strict=True))
     institutions, pools = ([curve for curve, group in paired if group.pooled == pooled] for pooled in (False, True))
-    write_whole(folder / ROC, roc_figure(institutions, title, confidence))
-    write_whole(folder / CALIBRATION, calibration_figure(pools, title, confidence))
+    write_whole(folder / EVALUATION_FIGURES["roc"], roc_figure(institutions, title, confidence))
+    write_whole(folder / EVALUATION_FIGURES["calibration"], calibration_figure(pools, title, confidence))
     # Not where it fell back for want of both labels there.
     chosen_on_validation = threshold is None and results.validation.auroc.value is not None
     write_whole(folder / TABLE, format_markdown(results, chosen_on_validation))

@@ -3,10 +3,11 @@
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
@@ -101,6 +102,34 @@ def calibration_figure(curves: Sequence[Curve], title: str, confidence: float) -
     axes.set(xlabel="Mean predicted probability", ylabel="Observed share of positives", title=_plain(title))
     _square(axes)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def learning_curves_figure(pretraining: pd.DataFrame | None, finetuning: Mapping[str, pd.DataFrame]) -> bytes:
+    """Losses and validations of a run's trainings, from the rows of their `metrics.csv`. Returns a PNG file.
+
+    Args:
+        pretraining: its error on hidden patches by step, as a share of the variance; None without one of the run's own.
+        finetuning: cross-entropy by epoch, a table for each learning rate.
+    """
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2 if pretraining is not None else 1, squeeze=False)[0]
+    if pretraining is not None:
+        validated = pretraining.dropna(subset="validation_error")
+        axes[0].plot(pretraining["step"], pretraining["loss"], color=COLORS[0], label="training")
+        axes[0].plot(validated["step"], validated["validation_error"], "o-", color=COLORS[1], label="validation")
+        trivial = validated["validation_lead_visible_mean"].iloc[-1]
+        axes[0].axhline(trivial, color="#999999", linestyle=":", label="the mean of the lead's visible patches")
+        axes[0].set(title="Pretraining", xlabel="Step", ylabel="Error on hidden patches", ylim=(0, None))
+    for color, (rate, rows) in zip(_colors(len(finetuning)), finetuning.items(), strict=True):
+        epochs = rows["epoch"] + 1
+        axes[-1].plot(epochs, rows["loss"], "--", color=color, label=f"{rate}, training")
+        axes[-1].plot(epochs, rows["validation_loss"], "o-", color=color, label=f"{rate}, validation")
+    axes[-1].set(title="Fine-tuning, by learning rate", xlabel="Epoch", ylabel="Cross-entropy", ylim=(0, None))
+    for one in axes:
+        one.grid(color="#dddddd", linewidth=0.6)
+        one.spines[["top", "right"]].set_visible(False)
+        one.legend(frameon=False, fontsize=9)
     return _png(figure)
 
 

@@ -1,6 +1,7 @@
 """A run that was trained and evaluated, as its folder tells of it: what a report is made from."""
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,19 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import PREDICTIONS, RESULTS, read_results
 from keras_ecg_mae.evaluation.predictions import read_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results
-from keras_ecg_mae.files import read_json
+from keras_ecg_mae.files import read_if_there, read_json
 from keras_ecg_mae.runs.fingerprint import expect_made_from
-from keras_ecg_mae.runs.folder import DONE, FIGURES, FOLDERS, RECONSTRUCTION_ERRORS, SETTINGS, Made, read_made
+from keras_ecg_mae.runs.folder import (
+    DONE,
+    EVALUATION_FIGURES,
+    FIGURES,
+    FOLDERS,
+    METRICS,
+    RECONSTRUCTION_ERRORS,
+    SETTINGS,
+    Made,
+    read_made,
+)
 from keras_ecg_mae.runs.record import RECORD, Dataset, read_commands
 from keras_ecg_mae.runs.training_data import TrainingData, expect_training_data
 
@@ -36,8 +47,10 @@ class FinishedRun:
         results: of its evaluation.
         predictions_sha256: checksum of its predictions table.
         test: the test ECGs of that table, see `predictions.COLUMNS`, ordered by record.
-        pictures: the reconstructions that its pretraining left, by their key in `FIGURES`; none of a pretraining
-            that it did not start from.
+        pictures: those that its evaluation left, by their key in `EVALUATION_FIGURES`, and the reconstructions of its
+            pretraining, by their key in `FIGURES`; none of a pretraining that it did not start from.
+        pretraining_rows: of that pretraining's `metrics.csv`; None without one.
+        finetuning_rows: of `metrics.csv` of each learning rate.
         reconstruction_errors: the table of that pretraining; None where there is none.
     """
 
@@ -53,6 +66,8 @@ class FinishedRun:
     predictions_sha256: str
     test: pd.DataFrame
     pictures: dict[str, Path]
+    pretraining_rows: pd.DataFrame | None
+    finetuning_rows: Mapping[str, pd.DataFrame]
     reconstruction_errors: Path | None
 
     @property
@@ -107,7 +122,8 @@ def read_finished_run(folder: Path) -> FinishedRun:
     if own:
         expect_made_from(finetuning, pretraining)
     predictions = read_predictions(evaluation / PREDICTIONS)
-    left = {key: pretraining / name for key, name in FIGURES.items() if own and (pretraining / name).is_file()}
+    left = {key: evaluation / name for key, name in EVALUATION_FIGURES.items()}
+    left |= {key: pretraining / name for key, name in FIGURES.items() if own}
     errors = pretraining / RECONSTRUCTION_ERRORS
     return FinishedRun(
         folder=folder,
@@ -121,6 +137,17 @@ def read_finished_run(folder: Path) -> FinishedRun:
         results=read_results(evaluation),
         predictions_sha256=hashlib.sha256((evaluation / PREDICTIONS).read_bytes()).hexdigest(),
         test=predictions[predictions["split"] == "test"].sort_values("record_id", ignore_index=True),
-        pictures=left,
+        pictures={key: path for key, path in left.items() if path.is_file()},
+        pretraining_rows=_read_metrics(pretraining) if own else None,
+        finetuning_rows={
+            name: rows
+            for name in sorted(path.name for path in finetuning.iterdir() if path.is_dir())
+            if (rows := _read_metrics(finetuning / name)) is not None
+        },
         reconstruction_errors=errors if own and errors.is_file() else None,
     )
+
+
+def _read_metrics(folder: Path) -> pd.DataFrame | None:
+    content = read_if_there(folder / METRICS)
+    return None if not content else pd.read_csv(io.BytesIO(content))

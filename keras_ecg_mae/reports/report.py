@@ -1,12 +1,13 @@
 """The report on finished runs and datasets: tables 1 to 4 and figures 1 and 3 of Sawano et al."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import DatasetError, FileError, RunError
+from keras_ecg_mae.evaluation.figures import learning_curves_figure
 from keras_ecg_mae.reports.cohort_tables import cohort_tables, supplementary_tables
 from keras_ecg_mae.reports.comparison import Column, compare, distinct_names
 from keras_ecg_mae.reports.document import Document, Part, Picture
@@ -19,6 +20,10 @@ from keras_ecg_mae.reports.table_3 import cells_table, counts_table, institution
 if TYPE_CHECKING:
     from keras_ecg_mae.cohort.description import CohortDescription
 
+EVALUATION_CAPTIONS = {
+    "roc": "ROC curves on the test ECGs, by institution",
+    "calibration": "Calibration on the test ECGs, by pool",
+}
 CAPTIONS = {
     "figure_1": "Figure 1. Leads II and V5 of a recording of the validation split: original, masked and reconstructed",
     "figure_3": "Figure 3. Twelve leads of a recording of the validation split: original, masked and reconstructed",
@@ -61,12 +66,16 @@ def make_report(
         parts.append(Part("Accuracy", tables=tables))
         if pair := _pair(columns, fewer, paper):
             parts.append(fewer_labels(*pair, paper))
+        if drawn := _pictures(columns, EVALUATION_CAPTIONS):
+            parts.append(Part("Discrimination and calibration", pictures=tuple(drawn)))
     if cohorts or remarks:
         parts.append(Part("Cohorts", tuple(remarks), cohort_tables(cohorts)))
     if cohorts:
         parts.append(Part("Supplementary tables: who the patients are", tables=supplementary_tables(cohorts)))
     if columns:
-        pictures, errors = _pictures(columns), reconstruction_tables(columns)
+        if curves := _learning_curves(columns):
+            parts.append(Part("Learning curves", pictures=tuple(curves)))
+        pictures, errors = _pictures(columns, CAPTIONS), reconstruction_tables(columns)
         if pictures or errors:
             parts.append(Part("Reconstructions", tables=errors, pictures=tuple(pictures)))
         parts.append(Part("Sources", tables=(sources_table(columns),)))
@@ -134,13 +143,27 @@ def _dataset_of(run: FinishedRun) -> "CohortDescription | str":
     return manifest
 
 
-def _pictures(columns: Sequence[Column]) -> list[Picture]:
-    """Figures 1 and 3 of each run that was pretrained; a column's number is in the file's name."""
+def _learning_curves(columns: Sequence[Column]) -> list[Picture]:
+    """Of each run; a column's number is in the file's name."""
+    return [
+        Picture(
+            f"learning_curves_{number}",
+            f"Learning curves. {column.name}.",
+            learning_curves_figure(column.run.pretraining_rows, column.run.finetuning_rows),
+        )
+        for number, column in enumerate(columns, start=1)
+        if column.run.finetuning_rows
+    ]
+
+
+def _pictures(columns: Sequence[Column], captions: Mapping[str, str]) -> list[Picture]:
+    """Those of each run's `pictures` that have a caption; a column's number is in the file's name."""
     pictures = []
-    for key, caption in CAPTIONS.items():
+    for key, caption in captions.items():
         for number, column in enumerate(columns, start=1):
             if path := column.run.pictures.get(key):
-                learnt = " Pretraining has learnt from it." if column.run.learnt_from_validation else ""
+                of_validation = key in CAPTIONS and column.run.learnt_from_validation
+                learnt = " Pretraining has learnt from it." if of_validation else ""
                 text = f"{caption}. {column.name}.{learnt}"
                 pictures.append(Picture(f"{key}_{number}", text, path.read_bytes()))
     return pictures

@@ -19,6 +19,9 @@ FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluati
 # What pretraining leaves for a report: figures 1 and 3 of Sawano et al., and the errors of its reconstructions.
 FIGURES = {"figure_1": "reconstruction_II_V5.png", "figure_3": "reconstruction.png"}
 RECONSTRUCTION_ERRORS = "reconstruction.csv"
+# What evaluation draws, and the row an epoch of a training.
+EVALUATION_FIGURES = {"roc": "roc.png", "calibration": "calibration.png"}
+METRICS = "metrics.csv"
 
 SETTINGS = "settings.json"  # a stage's fingerprint
 DONE = "done.json"

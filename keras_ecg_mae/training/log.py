@@ -13,6 +13,7 @@ from absl import logging
 from tqdm import tqdm
 
 from keras_ecg_mae.files import read_if_there, write_whole
+from keras_ecg_mae.runs.folder import METRICS
 
 LOG_SECONDS = 60.0
 _GIB = 2**30
@@ -41,7 +42,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, epochs: int, writes: bool = True):
-        self._path, self._writes = folder / "metrics.csv", writes
+        self._path, self._writes = folder / METRICS, writes
         content = read_if_there(self._path) or b""
         table = csv.DictReader(io.StringIO(content.decode(), newline=""))
         rows = [{name: float(text) for name, text in row.items() if text} for row in table]

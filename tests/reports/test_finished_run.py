@@ -36,7 +36,7 @@ def test_a_run_is_read_with_what_traces_its_numbers(made_run: MakeRun) -> None:
 
 def test_without_flags_of_its_own_a_run_is_a_vit_called_after_its_folder(made_run: MakeRun) -> None:
     run = read_finished_run(made_run("my run", "--title="))
-    assert (run.title, run.is_cnn, run.pictures) == ("my run", False, {})
+    assert (run.title, run.is_cnn, sorted(run.pictures)) == ("my run", False, ["calibration", "roc"])
 
 
 def test_an_unfinished_run_is_refused_with_all_that_is_missing(made_run: MakeRun) -> None:

@@ -114,11 +114,31 @@ def test_two_runs_are_compared_at_the_institutions_external_to_both(made_run: Ma
         assert part.tables[0].columns[1:3] == ("few, trained on dataset1", "many, trained on dataset2")
 
 
+def test_learning_curves_and_the_evaluations_figures_are_in_it(made_run: MakeRun) -> None:
+    run = made_run("pretrained")
+    for name in ("roc", "calibration"):
+        (run / "evaluation" / f"{name}.png").write_bytes(name.encode())
+    (run / "finetune" / "0.001").mkdir(exist_ok=True)
+    (run / "finetune" / "0.001" / "metrics.csv").write_text(
+        "epoch,step,loss,validation_loss\n0,9,0.6,0.7\n1,18,0.4,0.6\n"
+    )
+    (run / "pretrain").mkdir(exist_ok=True)
+    (run / "pretrain" / "metrics.csv").write_text(
+        "epoch,step,loss,validation_error,validation_lead_visible_mean\n0,9,1.0,,\n1,18,0.9,0.8,1.1\n"
+    )
+    parts = {part.title: part for part in make_report([run], []).parts}
+    drawn = parts["Discrimination and calibration"].pictures
+    assert [(picture.name, picture.png) for picture in drawn] == [("roc_1", b"roc"), ("calibration_1", b"calibration")]
+    (curves,) = parts["Learning curves"].pictures
+    assert curves.png.startswith(b"\x89PNG")
+
+
 def test_pictures_of_pretrained_runs_are_in_it(made_run: MakeRun) -> None:
     plain, pretrained = made_run("plain", dataset="dataset2"), made_run("pretrained", "--title=MAE")
     (pretrained / "pretrain" / "reconstruction.png").write_bytes(b"twelve")
     (pretrained / "pretrain" / "reconstruction_II_V5.png").write_bytes(b"two")
-    pictures = [picture for part in make_report([plain, pretrained], []).parts for picture in part.pictures]
+    (part,) = [part for part in make_report([plain, pretrained], []).parts if part.title == "Reconstructions"]
+    pictures = part.pictures
     assert [(picture.name, picture.png) for picture in pictures] == [("figure_1_2", b"two"), ("figure_3_2", b"twelve")]
     assert pictures[0].caption.startswith("Figure 1. Leads II and V5")
     assert pictures[1].caption.endswith("MAE, trained on dataset1.")
