@@ -44,7 +44,7 @@ def voltage_unit(text: str) -> str | None:
     """The key of `MILLIVOLTS_PER` that `text` spells, in upper or lower case, or None where it spells none.
 
     `MV` is a megavolt where the case of a prefix means something (UCUM, so DICOM and HL7; EDF+), hence none here. A
-    format in which it cannot mean that has its text in lower case.
+    format in which it cannot mean a megavolt passes its text in lower case.
     """
     text = text.strip(" \t\r\n\0")
     return None if text.startswith(("MV", "Mv")) else _SPELLINGS.get(text.lower())
