@@ -171,6 +171,7 @@ def test_evaluate_on_another_dataset_uses_the_runs_threshold(finished: Path, sim
     assert other.threshold_rule == "chosen before, on other ECGs"
 
 
+@pytest.mark.slow
 def test_two_datasets_of_one_folder_name_have_results_of_their_own(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "runs/test", tmp_path / "run")
     before = set((tmp_path / "run").iterdir())
@@ -203,6 +204,7 @@ def test_a_train_that_finds_the_run_locked_leaves_it_as_it_was(finished: Path) -
     assert [file.read_bytes() for file in files] == before
 
 
+@pytest.mark.slow
 def test_shards_are_hashed_when_reading_them_fails_and_not_before(finished: Path, tmp_path: Path) -> None:
     dataset = copied_dataset(finished, tmp_path / "dataset")
     (shard,) = (dataset / "institution_3").glob("test-*")
@@ -217,6 +219,7 @@ def test_shards_are_hashed_when_reading_them_fails_and_not_before(finished: Path
     assert f"{shard}: Expected the SHA-256" in one_error(refused)
 
 
+@pytest.mark.slow
 def test_a_shard_that_vanishes_is_named(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "dataset", tmp_path / "dataset")
     (shard,) = (tmp_path / "dataset" / "institution_1").glob("train-*")
@@ -236,6 +239,7 @@ def test_a_shard_that_vanishes_is_named(finished: Path, tmp_path: Path) -> None:
     assert re.search(rf"^error: .*{shard.name}: Expected to read this file", errors, re.MULTILINE), errors
 
 
+@pytest.mark.slow
 def test_export_alone_takes_the_dataset_from_the_run(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "runs", tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs/test/export")
