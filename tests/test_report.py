@@ -36,7 +36,7 @@ def test_it_prints_markdown_and_writes_files(made_run: MakeRun, tmp_path: Path) 
     written = {path.name for path in (tmp_path / "new/report").iterdir()}
     assert written == {
         *("report.md", "report.html", "table_3.csv", "table_3_institutions.csv", "table_3_ecgs.csv"),
-        *("table_3_cells.csv", "sources.csv"),
+        *("table_3_cells.csv", "sources.csv", "roc_1.png", "roc_2.png", "calibration_1.png", "calibration_2.png"),
     }
 
 
