@@ -19,7 +19,7 @@ PYTHONS := 3.10 3.11 3.12
 
 demo: $(INSTALLED)
 	@echo "Simulates 1,200 patients of three institutions, prepares their ECGs, pretrains, fine-tunes, evaluates and"
-	@echo "exports a small model. On two cores that takes about ten minutes; a line a minute says how long is left."
+	@echo "exports a small model. On two cores that takes six to ten minutes; a line a minute says how long is left."
 	$(VENV)/bin/python -m keras_ecg_mae.simulate --flagfile=pipelines/demo.flags
 	$(VENV)/bin/python -m keras_ecg_mae.prepare --flagfile=pipelines/demo.flags
 	$(VENV)/bin/python -m keras_ecg_mae.train --flagfile=pipelines/demo.flags
