@@ -11,6 +11,7 @@ address. What they do differs from a disk:
   not be taken for absent is asked for with `read_if_there`.
 """
 
+import fcntl
 import hashlib
 import importlib
 import json
@@ -24,7 +25,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, TypeAlias
 
-from keras_ecg_mae.errors import FileError
+from absl import logging
+
+from keras_ecg_mae.errors import FileError, RunError
 
 PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
 _CHUNK_BYTES = 8 * 1024 * 1024
@@ -180,6 +183,27 @@ def write_whole(path: Location, content: bytes | str) -> None:
 def write_json(path: Location, content: Mapping[str, Any]) -> None:
     """Writes a JSON file whole. Raises `FileError` where it cannot."""
     write_whole(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[BinaryIO]:
+    """A local file to read and append to, which this process alone has. A killed process leaves nothing locked.
+
+    Raises:
+        RunError: another process has it, on this machine or another that shares the disk: `refusal`.
+        FileError: it cannot be opened.
+    """
+    with file_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(refusal) from error
+        except OSError:  # a file system without locks
+            logging.warning("%s: cannot be locked here; see that one command alone writes it.", path)
+        yield file
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A run folder, on a disk or in cloud storage: its lock, and the mark that a stage is done."""
 
-import fcntl
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ecg_mae import __version__
-from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.files import file_errors, is_remote, read_json, write_json
+from keras_ecg_mae.files import is_remote, locked, read_json, write_json
 
 # Where each stage leaves what it makes.
 FOLDERS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "evaluation", "export": "export"}
@@ -64,28 +62,18 @@ def now() -> str:
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Around what must not go on twice in a run folder at a time. A killed process leaves nothing locked.
+    """Around what must not go on twice in a run folder at a time, see `files.locked`.
 
     In cloud storage, which knows no locks, nobody is kept out.
-
-    Raises:
-        RunError: another process, on this machine or another that shares the disk, is at it.
     """
     if is_remote(folder):
         yield
         return
-    path = folder / LOCK
-    with file_errors(path, "write"):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{folder}: Expected a run that nobody is at. Received one that another process is training: wait for "
-                "its end, or give another --run."
-            ) from error
+    refusal = (
+        f"{folder}: Expected a run that nobody is at. Received one that another process is training: wait for its "
+        "end, or give another --run."
+    )
+    with locked(folder / LOCK, refusal):
         yield
 
 

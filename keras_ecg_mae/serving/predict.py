@@ -1,13 +1,12 @@
 """Predictions of recordings, from files or a dataset, by a model that is loaded here or asked at a server."""
 
-import fcntl
 import json
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -15,14 +14,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from keras_ecg_mae.config import SPLITS, Config, Quality, Signal
 from keras_ecg_mae.dataset import evaluation_batches, read_manifest
 from keras_ecg_mae.dataset.example import to_units
 from keras_ecg_mae.errors import ConfigError, RecordingError, RunError
-from keras_ecg_mae.files import file_errors, is_remote, storage_path
+from keras_ecg_mae.files import file_errors, is_remote, locked, storage_path
 from keras_ecg_mae.recordings import conform
 from keras_ecg_mae.recordings.findings import assess_recording, reject
 from keras_ecg_mae.recordings.isolation import open_isolated
@@ -197,7 +195,8 @@ class Predictor:
             raise ConfigError(f"Expected --predictions on this machine's disks. Received {path}.")
         now, recordings = 0, self._recordings()
         interval = 0.1 if sys.stderr.isatty() else _LOG_INTERVAL_S
-        with _appended(Path(path)) as file:
+        refusal = f"{path}: Expected a file that nobody writes. Received one that is being written."
+        with locked(Path(path), refusal) as file:
             before, unusable = _skip_predicted(path, file, recordings, self.model)
             with tqdm(initial=before, desc="predict", unit=" recordings", mininterval=interval) as bar:
                 for batch in self._batches(recordings):
@@ -222,24 +221,6 @@ class Predictor:
 
     def _batches(self, recordings: Iterable[Recording]) -> Iterator[list[RecordingPrediction]]:
         return predict_recordings(self.model, recordings, batch_size=self._settings.predict_batch_size)
-
-
-@contextmanager
-def _appended(path: Path) -> Iterator[BinaryIO]:
-    """A file to read and append to, which this process alone writes. Raises `RunError`."""
-    with file_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{path}: Expected a file that nobody writes. Received one that is being written."
-            ) from error
-        except OSError:  # a file system without locks
-            logging.warning("%s: cannot be locked here; see that one command alone writes it.", path)
-        yield file
 
 
 def _skip_predicted(path: str, file: BinaryIO, recordings: Iterator[Recording], model: Classifies) -> tuple[int, int]:
