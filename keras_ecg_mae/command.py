@@ -11,6 +11,7 @@ from absl import app, logging
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.errors import EcgMaeError, PreemptedError
 from keras_ecg_mae.flags import config_from_flags, define_flags, help_text
+from keras_ecg_mae.storage import aborts_at_exit
 
 # The exit status of a run that was asked to end and has saved everything: sysexits.h, 'temporary failure, try again'.
 PREEMPTED = 75
@@ -35,8 +36,7 @@ def run_command(main: Callable[[Config, list[str]], int], shown: Sequence[str], 
 
     def checked(argv: list[str]) -> int:
         status = attempt(argv)
-        if "tensorflow_io" in sys.modules:
-            # Once S3 was used, its client aborts the process while the interpreter ends.
+        if aborts_at_exit():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

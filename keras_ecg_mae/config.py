@@ -161,9 +161,12 @@ class Signal(Section, title="Files that do not say it of themselves (prepare, pr
 
 def _tells_a_date(date_format: str) -> bool:
     """Whether a date written in this form can be read back; the empty one is none."""
-    day = datetime(2001, 2, 3)
+    day, *others = (datetime(*day) for day in ((2001, 2, 3), (2002, 2, 3), (2001, 3, 3), (2001, 2, 4)))
+    text = day.strftime(date_format)
+    if text in [other.strftime(date_format) for other in others]:
+        return date_format == ""
     try:
-        return date_format == "" or datetime.strptime(day.strftime(date_format), date_format) == day
+        return datetime.strptime(text, date_format) == day
     except ValueError:
         return False
 

@@ -1,8 +1,6 @@
 """Files of runs, datasets and exports, on a disk or in cloud storage: `s3://` and `gs://`.
 
-An address is reached through TensorFlow's file systems, because checkpoints, TensorBoard's files and SavedModels are
-written through them: `s3://` is tensorflow-io's, `gs://` is TensorFlow's own. TensorFlow itself is imported only for an
-address. What they do differs from a disk:
+How an address is reached is in storage.py. What cloud storage does differs from a disk:
 
 * An object is there when its upload has ended, whole. There is nothing to write aside, and nothing to be renamed: the
   rename of `s3://` copies and deletes every object whose name begins with the one that is given.
@@ -13,11 +11,9 @@ address. What they do differs from a disk:
 
 import fcntl
 import hashlib
-import importlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -28,6 +24,7 @@ from typing import Any, BinaryIO, TypeAlias
 from absl import logging
 
 from keras_ecg_mae.errors import FileError, RunError
+from keras_ecg_mae.storage import CloudStorage, cloud_storage, storage_errors
 
 PARTIAL = ".partial"  # how the name of a file ends that a killed process may have left half written
 _CHUNK_BYTES = 8 * 1024 * 1024
@@ -40,14 +37,12 @@ def is_remote(path: Location) -> bool:
     return "://" in str(path)
 
 
-def open_storage(path: Location) -> None:
-    """Makes TensorFlow able to reach `path`.
-
-    Importing tensorflow-io registers `s3://`. It is imported only then: it takes seconds, works with one release of
-    TensorFlow, and S3's client aborts the process while the interpreter ends.
-    """
-    if str(path).startswith("s3://"):
-        importlib.import_module("tensorflow_io")
+def storage_of(path: Location) -> CloudStorage:
+    """The cloud storage an address is in. Raises `FileError` where it is neither `s3://` nor `gs://`."""
+    scheme = str(path).partition("://")[0]
+    if scheme not in ("s3", "gs"):
+        raise FileError(f"{path}: Expected a path, or an address in s3:// or gs://. Received another kind of address.")
+    return cloud_storage(scheme)
 
 
 def storage_path(path: Location) -> Path:
@@ -62,9 +57,7 @@ def storage_path(path: Location) -> Path:
     """
     if not is_remote(path):
         return Path(path)
-    if not str(path).startswith(("s3://", "gs://")):
-        raise FileError(f"{path}: Expected a path, or an address in s3:// or gs://. Received another kind of address.")
-    open_storage(path)
+    storage_of(path)
     from etils import epath
 
     return epath.Path(path)
@@ -75,17 +68,11 @@ def file_errors(path: Location, purpose: str) -> Iterator[None]:
     """Around what reads or writes a file, as `purpose` says. Raises `FileError` where it cannot, as on a full disk."""
     try:
         yield
-    except _storage_errors() as error:
+    except storage_errors() as error:
         # TensorFlow's messages begin with the operation, HDF5's are of several lines.
         words = " ".join(str(error).split()).rpartition("}} ")[2]
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {words}"
         raise FileError(f"{path}: Expected to {purpose} this file. Received: {reason}.") from error
-
-
-def _storage_errors() -> tuple[type[Exception], ...]:
-    """What a disk or a cloud storage raises; TensorFlow's only where it is imported, as for an address it is."""
-    tensorflow = sys.modules.get("tensorflow")
-    return (OSError,) if tensorflow is None else (OSError, tensorflow.errors.OpError)
 
 
 def read_if_there(path: Location) -> bytes | None:
@@ -94,12 +81,9 @@ def read_if_there(path: Location) -> bytes | None:
     with file_errors(path, "read"):
         if not is_remote(path):
             return path.read_bytes() if path.exists() else None
-        import tensorflow as tf
-
         try:
-            # In parts of 50 MB at once, where `Path.read_bytes` reads 512 kB after 512 kB.
-            return tf.io.read_file(str(path)).numpy()
-        except tf.errors.NotFoundError:
+            return storage_of(path).read(str(path))
+        except FileNotFoundError:
             return None
 
 
@@ -132,11 +116,7 @@ def sha256(path: Location) -> str:
 def size_bytes(path: Location) -> int:
     """The file's size. Raises `FileError` where it is not there."""
     with file_errors(path, "read"):
-        if not is_remote(path):
-            return os.path.getsize(path)
-        import tensorflow as tf
-
-        return int(tf.io.gfile.stat(str(path)).length)
+        return storage_of(path).size_bytes(str(path)) if is_remote(path) else os.path.getsize(path)
 
 
 @contextmanager
@@ -152,13 +132,8 @@ def whole_file(path: Location) -> Iterator[BinaryIO]:
     target = storage_path(path)
     with file_errors(path, "write"):
         if is_remote(path):
-            with TemporaryDirectory() as folder:
-                copy = Path(folder) / target.name
-                with copy.open("wb") as file:
-                    yield file
-                with copy.open("rb") as content, target.open("wb") as uploaded:
-                    uploaded.write(b"")  # else an empty file would not be made, and one that was there would stay
-                    shutil.copyfileobj(content, uploaded, _CHUNK_BYTES)
+            with uploaded_copy(path) as copy, copy.open("wb") as file:
+                yield file
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
@@ -172,6 +147,17 @@ def whole_file(path: Location) -> Iterator[BinaryIO]:
                 flush(target.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def uploaded_copy(path: Location) -> Iterator[Path]:
+    """A local file to write, of the same name, that is uploaded once the block has ended without an error."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / storage_path(path).name
+        yield copy
+        with copy.open("rb") as content, storage_path(path).open("wb") as uploaded:
+            uploaded.write(b"")  # else an empty file would not be made, and one that was there would stay
+            shutil.copyfileobj(content, uploaded, _CHUNK_BYTES)
 
 
 def write_whole(path: Location, content: bytes | str) -> None:
@@ -226,14 +212,21 @@ def local_copy(path: Location) -> Iterator[Path]:
         yield copy
 
 
+@contextmanager
+def tensorflow_folder(folder: Location) -> Iterator[str]:
+    """A folder as TensorFlow can read it. Raises `FileError` where it cannot."""
+    with file_errors(folder, "read"):
+        if not is_remote(folder):
+            yield str(folder)
+            return
+        with storage_of(folder).folder_for_tensorflow(str(folder)) as readable:
+            yield readable
+
+
 def files_under(folder: Location) -> Iterator[Path]:
     """Every file in a folder and those below it; none where there is no such folder."""
     if is_remote(folder):
-        open_storage(folder)
-        from etils import epath
-
-        for parent, _, names in epath.Path(folder).walk():  # pathlib has it from Python 3.12 on
-            yield from (parent / name for name in names)
+        yield from map(storage_path, storage_of(folder).files_under(str(folder)))
     else:
         yield from (path for path in Path(folder).rglob("*") if path.is_file())
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,7 +154,9 @@ def test_a_bucket_that_does_not_exist_is_named(simulated: Manifest, run: Callabl
         *TINY,
         status=1,
     )
-    assert "error: s3://missing/runs/a/run.json: Expected to write this file. Received: NotFoundError" in errors
+    (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert "s3://missing/runs/a/run.json: Expected to write this file." in error
+    assert re.search("Received: (FileNotFound|NotFound)Error", error)
     _, errors = run("-m", "keras_ecg_mae.predict", "--model=s3://missing/test", "recording", status=1)
     assert "error: s3://missing/test: Expected an export" in errors
 
@@ -184,4 +187,5 @@ def test_a_finished_stage_out_of_reach_is_not_taken_for_one_to_do(s3: Any) -> No
     )
     server.shutdown()
     server.server_close()
-    assert "s3://ecg/run/done.json: Expected to read this file. Received: PermissionDeniedError" in answer.stdout
+    expected = r"s3://ecg/run/done.json: Expected to read this file. Received: Permission(Denied)?Error"
+    assert re.match(expected, answer.stdout)

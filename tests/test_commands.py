@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_a_run_folder_has_what_the_design_says(finished: Path) -> None:
     expected += ["evaluation/predictions.csv", "evaluation/results.json", "evaluation/roc.png", "export/done.json"]
     assert [name for name in expected if not (folder / name).is_file()] == []
     (facts, *_) = json.loads((folder / "run.json").read_text())["commands"]
-    assert facts["packages"]["tensorflow"].startswith("2.16")
+    assert facts["packages"]["tensorflow"] == metadata.version("tensorflow")
     assert facts["dataset"]["recordings"] > 100
 
 
@@ -118,7 +119,8 @@ def test_running_again_repeats_nothing(finished: Path) -> None:
 def test_a_changed_setting_is_refused_with_the_difference(finished: Path) -> None:
     refused = run("train", "--flagfile=runs/test/flags.txt", "--mask_ratio=0.5", folder=finished, status=1)
     assert "mask_ratio: 0.75 then, 0.5 now" in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1
+    # TensorFlow 2.21 says a few lines of its own when it is imported, whatever it is told.
+    assert len([line for line in refused.stderr.splitlines() if not line.startswith(("WARNING: All", "I0000"))]) == 1
 
 
 def test_predictions_of_files_are_those_of_the_evaluation(finished: Path) -> None:

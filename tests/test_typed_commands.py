@@ -213,6 +213,8 @@ OTHERS = (
         for target in ("test", "test-pythons", "lint", "types", "imports", "budgets", "site", "bazel", "tfx")
     ),
     Known("make PYTHON=/path/to/python3.12 test", "CI runs the tests on other Pythons"),
+    Known("make SET=tf221 test", "CI runs the quick ones"),
+    Known("make SET=tf221 test-quick", "CI runs it"),
     Known("make constraints", "needs a package index"),
 )
 KNOWN = DEMO + OTHERS

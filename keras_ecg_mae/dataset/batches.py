@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae import spec
@@ -15,10 +16,10 @@ from keras_ecg_mae.cohort.split import TRAIN
 from keras_ecg_mae.dataset.example import decode, is_labelled
 from keras_ecg_mae.dataset.manifest import Manifest
 from keras_ecg_mae.dataset.selection import (
-    READ_BUFFER_BYTES,
     LabelledPatients,
     count_recordings,
     labelled_patients,
+    record_reader,
     steps_per_epoch,
     training_shards,
     without_autotuning,
@@ -110,7 +111,7 @@ def training_batches(
     paths = [manifest.shard_path(shard) for shard in shards]
     buffer = min(count_recordings(shards, labelled), SHUFFLED_RECORDS)
     patients = labelled_patients(manifest, label_fraction, seed) if label_fraction < 1 else None
-    choose = _chooser(labelled, patients)
+    choose, read = _chooser(labelled, patients), record_reader(manifest.folder)
     names = ["ecg", "record_id", *(["label"] if labelled else [])]
     own = portion.own_replicas
 
@@ -121,7 +122,7 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(tf.constant(paths), tf.stack([epoch_seed, epoch]))
         cycle = min(SHARDS_AT_ONCE, len(paths))
         records = tf.data.Dataset.from_tensor_slices(order).interleave(
-            lambda path: tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES),
+            read,
             cycle_length=cycle,
             num_parallel_calls=min(_PARALLEL_CALLS, cycle),
             deterministic=True,
@@ -178,10 +179,10 @@ def evaluation_batches(
     shards = [shard for shard in manifest.shards if shard.split in splits]
     paths = tf.constant([manifest.shard_path(shard) for shard in shards], tf.string)
     names = ["ecg", "record_id", "patient_key", "institution", *(["label"] if labelled else [])]
-    choose = _chooser(labelled, patients)
+    choose, read = _chooser(labelled, patients), record_reader(manifest.folder)
 
     def read_shard(path: tf.Tensor, split: tf.Tensor) -> tf.data.Dataset:
-        records = choose(tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES))
+        records = choose(read(path))
         return records.map(lambda serialized: (serialized, split))
 
     def decode_and_draw(serialized: tf.Tensor, split: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -230,7 +231,8 @@ def _draw(record_id: tf.Tensor, seed: int, epoch: tf.Tensor, purpose: str, shape
     """
     text = tf.strings.join([f"{purpose} {seed}", tf.strings.as_string(epoch), record_id], " ")
     state = tf.cast(tf.strings.to_hash_bucket_fast(text, 2**63 - 1), tf.uint64)
-    steps = tf.constant([place * _STEP % 2**64 for place in range(1, math.prod(shape) + 1)], tf.uint64)
+    # As an array: TensorFlow 2.21 takes a list of integers above 2^63 by way of float64 where it builds a graph.
+    steps = tf.constant(np.array([place * _STEP % 2**64 for place in range(1, math.prod(shape) + 1)], np.uint64))
     bits = state[:, tf.newaxis] + steps  # (batch, numbers of a recording)
     for shift, factor in _FACTORS:
         bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64)))

@@ -1,6 +1,6 @@
 """Which recordings a training learns from: of which splits, and of which patients where their labels are few."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,8 +10,9 @@ from keras_ecg_mae.cohort.split import TRAIN, hashed_order
 from keras_ecg_mae.dataset.example import decode
 from keras_ecg_mae.dataset.manifest import Manifest, Shard
 from keras_ecg_mae.errors import DatasetError
+from keras_ecg_mae.files import is_remote, storage_of
 
-READ_BUFFER_BYTES = 1024 * 1024
+_READ_BUFFER_BYTES = 1024 * 1024
 _COUNTED_AT_ONCE = 64
 
 
@@ -151,6 +152,12 @@ def count_recordings(shards: Sequence[Shard], labelled: bool) -> int:
     return sum(shard.labelled if labelled else shard.records for shard in shards)
 
 
+def record_reader(folder: str) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """What gives a shard's serialized records by its path, for shards in a folder or at an address."""
+    open_as = storage_of(folder).for_tensorflow if is_remote(folder) else tf.convert_to_tensor
+    return lambda path: tf.data.TFRecordDataset(open_as(path), buffer_size=_READ_BUFFER_BYTES)
+
+
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset with the parallelism it was given: the end of an iterator waits up to a minute for the autotuner."""
     options = tf.data.Options()
@@ -162,7 +169,7 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
 @cache
 def _patients(path: str, sha256: str) -> dict[str, tuple[int, int, int]]:
     """Patient key -> recordings of a shard, labelled ones, and positive ones; the checksum is there to cache by."""
-    records = tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER_BYTES)
+    records = record_reader(path)(path)
     batches = records.batch(_COUNTED_AT_ONCE).map(lambda serialized: decode(serialized, ("patient_key", "label")))
     counts: dict[str, tuple[int, int, int]] = {}
     for batch in without_autotuning(batches).as_numpy_iterator():

@@ -121,4 +121,5 @@ def _lead_rows() -> dict[str, list[int]]:
 
 def read_reconstruction_errors(path: Path) -> pd.DataFrame:
     """The table that `ReconstructionErrors` left in a file, its first three columns as index."""
-    return pd.read_csv(io.BytesIO(path.read_bytes()), float_precision="round_trip").set_index(list(COLUMNS[:3]))
+    table = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str).set_index(list(COLUMNS[:3]))
+    return table.astype({**dict.fromkeys(COLUMNS[3:], float), COLUMNS[-1]: int})  # Python's float, to the last digit

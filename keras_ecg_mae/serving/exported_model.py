@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.files import is_remote
+from keras_ecg_mae.files import is_remote, tensorflow_folder
 from keras_ecg_mae.serving.model_json import read_description
 from keras_ecg_mae.serving.signatures import DEFAULT, INPUT_OK, positive_output, probability_output
 from keras_ecg_mae.serving.versions import SAVED_MODEL, newest_version
@@ -59,7 +59,8 @@ class ExportedModel:
         self.max_flat_leads = description.max_flat_leads
         self.long_recordings = description.long_recordings
         self.quality = description.quality
-        self._loaded = tf.saved_model.load(str(self.folder))  # keeps the variables alive
+        with tensorflow_folder(self.folder) as folder:
+            self._loaded = tf.saved_model.load(folder)  # keeps the variables alive
 
     def classify(self, ecg_mv: np.ndarray) -> Answer:
         """`(batch, 12, 5000)` float32 mV."""

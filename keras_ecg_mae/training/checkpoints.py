@@ -3,7 +3,7 @@
 import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,10 +13,20 @@ import tensorflow as tf
 from absl import logging
 
 from keras_ecg_mae.errors import DivergedError, FileError, RunError
-from keras_ecg_mae.files import PARTIAL, file_errors, is_remote, local_copy, read_json, whole_file, write_json
+from keras_ecg_mae.files import (
+    PARTIAL,
+    file_errors,
+    is_remote,
+    local_copy,
+    read_json,
+    uploaded_copy,
+    whole_file,
+    write_json,
+)
 
 KEPT = 3
 LAST = "last.json"
+TENSORFLOW = ".".join(tf.__version__.split(".")[:2])  # another release's sums are other ones, in their last digits
 
 
 class Checkpoints:
@@ -77,7 +87,7 @@ class Checkpoints:
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.save(entry, array)
             self._number += 1
-            write_json(self._folder / LAST, {"number": self._number})
+            write_json(self._folder / LAST, {"number": self._number, "tensorflow": TENSORFLOW})
             self._path(self._number - KEPT).unlink(missing_ok=True)
         self.saved += 1
         self.last_s = time.monotonic() - began
@@ -100,11 +110,18 @@ class Checkpoints:
         """Reads the last that is whole, and gives its place; a damaged one is named and left out.
 
         Raises:
-            RunError: there are some, all of them damaged or out of reach. FileError: nobody can say.
+            RunError: there are some, all of them damaged or out of reach, or of another TensorFlow. FileError: nobody
+                can say.
         """
         last = read_json(self._folder / LAST)
         if last is None:
             return None
+        if last.get("tensorflow", TENSORFLOW) != TENSORFLOW:
+            raise RunError(
+                f"{self._folder}: Expected checkpoints of TensorFlow {TENSORFLOW}, this process's. Received those of "
+                f"{last['tensorflow']}, which computes otherwise: end this stage with the set of versions that began "
+                "it, or remove the stage's folder to train anew."
+            )
         self._number = last["number"]
         numbers = range(self._number, max(self._number - KEPT, 0), -1)
         for number in numbers:
@@ -133,6 +150,11 @@ class Checkpoints:
         return self._folder / f"{number:05d}.npz"
 
 
+def save_model(model: keras.Model, path: Path) -> None:
+    """Saves a model, `.keras`. Raises `FileError` where it cannot be written."""
+    _save(path, model.save)
+
+
 def best_weights(folder: Path, epoch: int) -> Path:
     """The weights file of an epoch that did best, in the folder of its training."""
     return folder / "best" / f"{epoch:05d}.weights.h5"
@@ -148,17 +170,22 @@ def keep_best_weights(folder: Path, model: keras.Model, epoch: int, before: int)
         FileError: the file cannot be written.
     """
     path = best_weights(folder, epoch)
-    with file_errors(path, "write"):
-        if is_remote(path):
-            model.save_weights(path)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name("partial.weights.h5")  # Keras insists on the ending
-            try:
-                model.save_weights(partial)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+    _save(path, model.save_weights)
     for other in path.parent.iterdir():
         if other not in (path, best_weights(folder, before)):
             other.unlink()
+
+
+def _save(path: Path, save: Callable[[Path], None]) -> None:
+    with file_errors(path, "write"):
+        if is_remote(path):
+            with uploaded_copy(path) as copy:
+                save(copy)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial.{path.name.partition('.')[2]}")  # Keras insists on the ending
+        try:
+            save(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)

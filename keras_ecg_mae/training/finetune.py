@@ -22,13 +22,13 @@ from keras_ecg_mae.dataset import (
     training_batches,
 )
 from keras_ecg_mae.errors import DatasetError, DivergedError, RunError
-from keras_ecg_mae.files import file_errors, local_copy
+from keras_ecg_mae.files import local_copy
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder
 from keras_ecg_mae.models.build import ARCHITECTURES, build_classifier, load_pretrained_encoder
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.runs.folder import mark_done, read_done
-from keras_ecg_mae.training.checkpoints import best_weights
+from keras_ecg_mae.training.checkpoints import best_weights, save_model
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy, peer_errors
 from keras_ecg_mae.training.log import MetricsLog
 from keras_ecg_mae.training.loop import Trainer
@@ -203,8 +203,7 @@ def finetune(
             model = _build(config, precision="float32")
             with local_copy(best_weights(folder / f"{best['learning_rate']:g}", best["epoch"])) as file:
                 model.load_weights(file)
-            with file_errors(folder / CLASSIFIER, "write"):
-                model.save(folder / CLASSIFIER)
+            save_model(model, folder / CLASSIFIER)
         done |= note_training_data(
             config,
             manifest,

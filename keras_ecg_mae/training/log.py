@@ -5,14 +5,14 @@ import io
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from keras_ecg_mae.files import read_if_there, write_whole
+from keras_ecg_mae.files import is_remote, read_if_there, storage_of, write_whole
 from keras_ecg_mae.runs.folder import METRICS
 
 LOG_SECONDS = 60.0
@@ -48,6 +48,9 @@ class MetricsLog:
         rows = [{name: float(text) for name, text in row.items() if text} for row in table]
         self.rows = [row for row in rows if row["epoch"] < epochs]
         tensorboard = str(folder / "tensorboard")
+        self._written: Callable[[], None] = lambda: None
+        if writes and is_remote(tensorboard):
+            tensorboard, self._written = storage_of(tensorboard).written_by_tensorflow(tensorboard)
         self._writer = tf.summary.create_file_writer(tensorboard) if writes else tf.summary.create_noop_writer()
 
     def best(self, scalar: str) -> tuple[int, float]:
@@ -74,6 +77,7 @@ class MetricsLog:
             for name, value in scalars.items():
                 tf.summary.scalar(tensorboard_tag(name), value)
         self._writer.flush()
+        self._written()
 
     def picture(self, name: str, step: int, png: bytes) -> None:
         """Shows a PNG in TensorBoard."""
@@ -82,6 +86,7 @@ class MetricsLog:
 
     def close(self) -> None:
         self._writer.close()
+        self._written()
 
 
 class Progress:

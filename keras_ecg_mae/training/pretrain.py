@@ -12,13 +12,14 @@ from absl import logging
 
 from keras_ecg_mae.config import Config
 from keras_ecg_mae.dataset import Draws, Manifest, Portion, evaluation_batches, steps_per_epoch, training_batches
-from keras_ecg_mae.files import file_errors, storage_path, write_whole
+from keras_ecg_mae.files import storage_path, write_whole
 from keras_ecg_mae.models.autoencoder import MaskedAutoencoder, reconstruction_errors, reconstruction_loss
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.recordings.ecg_paper import draw_reconstruction, to_png
 from keras_ecg_mae.runs.folder import FIGURES, RECONSTRUCTION_ERRORS, mark_done
 from keras_ecg_mae.runs.training_data import AUTOENCODER
 from keras_ecg_mae.spec import LEADS
+from keras_ecg_mae.training.checkpoints import save_model
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy, peer_errors
 from keras_ecg_mae.training.log import MetricsLog
 from keras_ecg_mae.training.loop import Trainer
@@ -198,8 +199,7 @@ def pretrain(
         result |= note_training_data(
             config, manifest, folder, settings.splits, labelled=False, initial_weights=initial_weights
         )
-        with file_errors(folder / AUTOENCODER, "write"):
-            task.model.save(folder / AUTOENCODER)
+        save_model(task.model, folder / AUTOENCODER)
         mark_done(folder, result)
     return result
 

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ecg_mae.training.optimizers import take_summed_gradients
+
 Batch = dict[str, tf.Tensor]
 Losses = Callable[[Batch], tf.Tensor]
 RunSteps = Callable[[Any, tf.Tensor], dict[str, tf.Tensor]]
@@ -34,9 +36,7 @@ def compiled_steps(
         `input_wait_s`, for how long the steps together waited for their batches.
     """
     weights = [variable.value for variable in model.trainable_variables]
-    # The step adds the replicas' gradients up itself, so that their norm is known; Keras' optimizers would do it again,
-    # and have no public way to be told: test_two_replicas.py fails where Keras renames it.
-    optimizer._all_reduce_sum_gradients = list
+    take_summed_gradients(optimizer)  # the step adds the replicas' gradients up itself, so that their norm is known
 
     # Of more than two summands, TensorFlow adds first whichever buffer happens to be free, so that one step from the
     # same weights has several results. Summed in pairs it has one, if the pairs are not put together again.

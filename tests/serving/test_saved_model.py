@@ -267,13 +267,14 @@ def test_an_export_that_answers_otherwise_is_not_published(
 ) -> None:
     changed = keras.models.clone_model(classifier)
     changed.set_weights(classifier.get_weights())
-    write_out = keras.export.ExportArchive.write_out
+    archive = type(keras.export.ExportArchive())  # since Keras 3.13 a backend's own class
+    write_out = archive.write_out
 
     def changes_meanwhile(*arguments: Any, **options: Any) -> Any:
         changed.head.bias.assign_add([1e-3])
         return write_out(*arguments, **options)
 
-    monkeypatch.setattr(keras.export.ExportArchive, "write_out", changes_meanwhile)
+    monkeypatch.setattr(archive, "write_out", changes_meanwhile)
     with pytest.raises(
         RunError, match=r"Expected the export's lvsd_probability of serving_default to be the model's.*Received"
     ):
