@@ -37,7 +37,7 @@ install = @$(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python
   --build-constraints constraints/$(2).txt --editable '.[dev,$(2),dev-$(2)]'
 QUICK_TESTS := -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-quick python test-pythons $(PYTHONS:%=test-python%) lint types imports budgets site bazel tfx constraints
+.PHONY: demo test test-quick python wheel test-pythons $(PYTHONS:%=test-python%) lint types imports budgets site bazel tfx constraints
 
 demo: $(INSTALLED)
 	@echo "Simulates 1,200 patients of three institutions, prepares their ECGs, pretrains, fine-tunes, evaluates and"
@@ -90,6 +90,18 @@ budgets: $(INSTALLED)
 
 site: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+# The wheel alone, in an empty environment and outside the repository.
+wheel: $(UV)
+	@rm -rf build/wheel
+	$(UV) build --quiet --wheel --out-dir build/wheel/dist --build-constraints constraints/$(SET).txt
+	@$(VENV)/bin/python -m venv build/wheel/venv
+	$(UV) pip install --quiet --python build/wheel/venv/bin/python --constraints constraints/$(SET).txt \
+	  "keras-ecg-mae[$(SET)] @ file://$$(ls $(CURDIR)/build/wheel/dist/*.whl)"
+	@mkdir build/wheel/elsewhere
+	cd build/wheel/elsewhere && ../venv/bin/python -m keras_ecg_mae.simulate --recordings=a --labels=a.csv --simulate_patients=9
+	cd build/wheel/elsewhere && ../venv/bin/keras-ecg-mae simulate --recordings=b --labels=b.csv --simulate_patients=9
+	diff -r build/wheel/elsewhere/a build/wheel/elsewhere/b
 
 tfx: $(INSTALLED_TFX)
 	$(VENV_TFX)/bin/python -m pytest tests/pipelines

@@ -115,7 +115,10 @@ class _FsspecStorage(CloudStorage):
         return int(self._files.size(address))
 
     def files_under(self, address: str) -> list[str]:
-        return [self._files.unstrip_protocol(path) for path in self._files.find(address)]
+        try:
+            return [self._files.unstrip_protocol(path) for path in self._files.find(address)]
+        except FileNotFoundError:  # no such bucket
+            return []
 
     def for_tensorflow(self, path: Any) -> Any:
         import numpy as np

@@ -210,11 +210,12 @@ OTHERS = (
     Known("python pipelines/tfx_pipeline.py *", "needs TFX, in an environment of its own: `make tfx`"),
     *(
         Known(f"make {target}", "CI runs it")
-        for target in ("test", "test-pythons", "lint", "types", "imports", "budgets", "site", "bazel", "tfx")
+        for target in ("test", "test-pythons", "lint", "types", "imports", "budgets", "site", "bazel", "tfx", "wheel")
     ),
     Known("make PYTHON=/path/to/python3.12 test", "CI runs the tests on other Pythons"),
     Known("make SET=tf221 test", "CI runs the quick ones"),
     Known("make SET=tf221 test-quick", "CI runs it"),
+    Known("make SET=tf221 wheel", "CI runs it"),
     Known("make constraints", "needs a package index"),
 )
 KNOWN = DEMO + OTHERS

@@ -30,7 +30,7 @@ from keras_ecg_mae.models.cnn import CnnClassifier
 from keras_ecg_mae.runs.folder import mark_done, read_done
 from keras_ecg_mae.training.checkpoints import best_weights, save_model
 from keras_ecg_mae.training.distribution import check_batch, is_chief, make_strategy, peer_errors
-from keras_ecg_mae.training.log import MetricsLog
+from keras_ecg_mae.training.log import MetricsLog, tensorboard_writer
 from keras_ecg_mae.training.loop import Trainer
 from keras_ecg_mae.training.optimizers import AdamW, WarmupCosine, scaled_rate
 from keras_ecg_mae.training.steps import Batch
@@ -144,11 +144,14 @@ class Finetuning(Task):
         """For TensorBoard's table of trainings; one that diverged, without a loss, is not in it."""
         if best_loss is None:
             return
-        with tf.summary.create_file_writer(str(self.folder / "tensorboard")).as_default(step=0):
+        writer, written = tensorboard_writer(self.folder)
+        with writer.as_default(step=0):
             hparams.hparams(
                 {"learning_rate": self.learning_rate, "batch_size": self.batch_size, "recipe": self._settings.recipe}
             )
             tf.summary.scalar("validation/best_loss", best_loss)
+        writer.close()
+        written()
 
 
 def finetune(

@@ -29,6 +29,15 @@ def tensorboard_tag(name: str) -> str:
     return f"rate/{name}" if name in ("learning_rate", "gradient_norm", "weight_norm") else f"machine/{name}"
 
 
+def tensorboard_writer(folder: Path) -> tuple[tf.summary.SummaryWriter, Callable[[], object]]:
+    """A writer of TensorBoard's files for a training, and what to call when it has written some."""
+    tensorboard = str(folder / "tensorboard")
+    if not is_remote(tensorboard):
+        return tf.summary.create_file_writer(tensorboard), list
+    copy, written = storage_of(tensorboard).written_by_tensorflow(tensorboard)
+    return tf.summary.create_file_writer(copy), written
+
+
 class MetricsLog:
     """`metrics.csv`, one row an epoch, and the same numbers in `tensorboard/`.
 
@@ -47,11 +56,7 @@ class MetricsLog:
         table = csv.DictReader(io.StringIO(content.decode(), newline=""))
         rows = [{name: float(text) for name, text in row.items() if text} for row in table]
         self.rows = [row for row in rows if row["epoch"] < epochs]
-        tensorboard = str(folder / "tensorboard")
-        self._written: Callable[[], None] = lambda: None
-        if writes and is_remote(tensorboard):
-            tensorboard, self._written = storage_of(tensorboard).written_by_tensorflow(tensorboard)
-        self._writer = tf.summary.create_file_writer(tensorboard) if writes else tf.summary.create_noop_writer()
+        self._writer, self._written = tensorboard_writer(folder) if writes else (tf.summary.create_noop_writer(), list)
 
     def best(self, scalar: str) -> tuple[int, float]:
         """Epoch and value of a scalar's lowest; (-1, infinity) before the first. Epochs without it are left out."""

@@ -82,10 +82,22 @@ def test_forward(path: Path, target: str) -> None:
     check_forward(path, target)
 
 
+@golden_files
+@targets
+def test_gradients(path: Path, target: str) -> None:
+    check_gradients(path, target)
+
+
+@golden_files
+@targets
+def test_three_steps_of_adamw(path: Path, target: str) -> None:
+    check_three_steps(path, target)
+
+
 @pytest.mark.slow
 @golden_files
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_forward_on_another_backend(path: Path, backend: str) -> None:
+def test_forward_gradients_and_three_steps_on_another_backend(path: Path, backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     script = f"""
@@ -93,10 +105,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import keras
-from test_reference_golden import TARGETS, check_forward
+from test_reference_golden import TARGETS, check_forward, check_gradients, check_three_steps
 assert keras.backend.backend() == {backend!r}
 for target in TARGETS:
-    check_forward(Path({str(path)!r}), target)
+    for check in (check_forward, check_gradients, check_three_steps):
+        check(Path({str(path)!r}), target)
 """
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
     answer = subprocess.run(
@@ -106,16 +119,36 @@ for target in TARGETS:
 
 
 def gradients(model: MaskedAutoencoder, golden: dict[str, np.ndarray]) -> tuple[float, list[Any]]:
+    """The loss and its gradient with respect to each trained weight, on the backend that Keras has."""
+    inputs = golden["ecg_mv"], golden["mask_noise"]
+    weights = [variable.value for variable in model.trainable_variables]
+
+    def loss_of(output: Any) -> Any:
+        return keras.ops.mean(reconstruction_loss(output))
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        rest = [variable.value for variable in model.non_trainable_variables]
+        loss, gradient = jax.value_and_grad(
+            lambda trained: loss_of(model.stateless_call(trained, rest, *inputs, training=True)[0])
+        )(weights)
+        return float(loss), gradient
+    if keras.backend.backend() == "torch":
+        model.zero_grad()
+        loss = loss_of(model(*inputs, training=True))
+        loss.backward()
+        return float(loss), [weight.grad for weight in weights]
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(reconstruction_loss(model(golden["ecg_mv"], golden["mask_noise"], training=True)))
-    return float(loss), tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        loss = loss_of(model(*inputs, training=True))
+    return float(loss), tape.gradient(loss, weights)
 
 
 def by_published_name(model: MaskedAutoencoder, values: list[Any]) -> Iterator[tuple[str, np.ndarray]]:
     """What belongs to each trained weight, in the published layout: the values are put in the weights' place."""
-    kept = [np.asarray(weight) for weight in model.trainable_variables]
+    kept = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
     for weight, value in zip(model.trainable_variables, values, strict=True):
         weight.assign(value)
     published = state_dict(model)
@@ -124,9 +157,7 @@ def by_published_name(model: MaskedAutoencoder, values: list[Any]) -> Iterator[t
     return ((name, value) for name, value in published.items() if "pos_embed" not in name)
 
 
-@golden_files
-@targets
-def test_gradients(path: Path, target: str) -> None:
+def check_gradients(path: Path, target: str) -> None:
     golden = read(path)
     model = autoencoder(golden, target)
     received = dict(by_published_name(model, gradients(model, golden)[1]))
@@ -140,9 +171,7 @@ def test_gradients(path: Path, target: str) -> None:
         assert relative(received[name], gradient) < 1e-4, name
 
 
-@golden_files
-@targets
-def test_three_steps_of_adamw(path: Path, target: str) -> None:
+def check_three_steps(path: Path, target: str) -> None:
     # Imported here: under Bazel the tests of models/ are built without training/, and this one runs by `make test`.
     from keras_ecg_mae.training.optimizers import AdamW
     from keras_ecg_mae.training.weight_rules import weight_rules
@@ -159,7 +188,9 @@ def test_three_steps_of_adamw(path: Path, target: str) -> None:
         optimizer.apply(step, model.trainable_variables)
     losses.append(gradients(model, golden)[0])
     assert losses == pytest.approx(golden[f"{target}/adamw_losses"].tolist(), rel=1e-5)
-    trained = dict(by_published_name(model, [np.asarray(weight) for weight in model.trainable_variables]))
+    trained = dict(
+        by_published_name(model, [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables])
+    )
     names = [name for name in parameters(golden) if "pos_embed" not in name]
     for name, norm in zip(names, golden[f"{target}/adamw_param_norm"], strict=True):
         assert np.linalg.norm(trained[name].astype(np.float64)) == pytest.approx(float(norm), rel=1e-5), name
