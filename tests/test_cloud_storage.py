@@ -107,7 +107,7 @@ def test_a_killed_run_on_s3_ends_as_the_local_one(
     dataset = s3.upload(Path(simulated.folder), "dataset")
     train = ["-m", "keras_ecg_mae.train", f"--dataset={dataset}", f"--run={remote}", "--saved_models=s3://ecg/saved"]
     first = start(*train, *TINY)
-    while not s3.keys("runs/a/pretrain/checkpoints/") and first.poll() is None:
+    while not s3.keys("runs/a/pretrain/checkpoints/last.json") and first.poll() is None:
         time.sleep(0.1)
     first.send_signal(signal.SIGKILL)
     _, errors = first.communicate()

@@ -1,5 +1,6 @@
 """What a training does when its disk is full, or its dataset is damaged under it."""
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_without_saying_which_is_the_last_nothing_is_begun_anew(tmp_path: Path) 
     checkpoints.wait()
     (tmp_path / "last.json").write_bytes(b"")
     with pytest.raises(FileError, match=r"last.json"):
+        Checkpoints(tmp_path, *model_of(3_000)).restore()
+
+
+def test_another_tensorflow_does_not_go_on(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, *model_of(3_000))
+    checkpoints.save({"done": 1})
+    checkpoints.wait()
+    last = json.loads((tmp_path / "last.json").read_text())
+    (tmp_path / "last.json").write_text(json.dumps({**last, "tensorflow": "2.15"}))
+    with pytest.raises(RunError, match=r"Expected checkpoints of TensorFlow 2\.\d+, .* Received those of 2\.15"):
         Checkpoints(tmp_path, *model_of(3_000)).restore()
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_stochastic_depth_drops_the_same_on_two_replicas_as_on_one(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("keras_cv") is None, reason="keras-cv is in the set tf216")
 def test_keras_cv_drops_the_same_on_every_replica() -> None:
     """Why stochastic depth is ours: were this to change, keras-cv's could take its place."""
     answer = run("""
