@@ -126,7 +126,7 @@ constraints-%: $(UV)
 	  "python_version < '$(BELOW)' and sys_platform == 'linux' and platform_machine == 'x86_64'") \
 	  >build/constraints/$*/pyproject.toml
 	$(UV) pip compile build/constraints/$*/pyproject.toml --project build/constraints/$* --quiet --universal \
-	  --python-version $(FROM) --extra $* --extra dev-$* --extra cuda --extra beam --extra serving --extra dev \
+	  --python-version $(FROM) --extra $* --extra dev-$* --extra cuda --extra beam --extra dask --extra serving --extra dev \
 	  --no-annotate --no-emit-index-url --custom-compile-command "make constraints" --output-file constraints/$*.txt
 
 $(INSTALLED): pyproject.toml constraints/$(SET).txt | $(UV)

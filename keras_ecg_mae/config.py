@@ -309,7 +309,14 @@ class Cohort(Section, title="Recordings and table (simulate, prepare)"):
     records_per_shard: Count = setting(1000, "Recordings a TFRecord shard (120 kB each).")
     workers: CountOrZero = setting(0, "Processes that read recordings; 0 is one a core.")
     runner: Literal[
-        "local", "DirectRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"
+        "local",
+        "DirectRunner",
+        "PrismRunner",
+        "PortableRunner",
+        "FlinkRunner",
+        "SparkRunner",
+        "DaskRunner",
+        "DataflowRunner",
     ] = setting(
         LOCAL,
         "Where prepare writes shards and predict predicts: on this machine (local), or in an Apache Beam pipeline, its "

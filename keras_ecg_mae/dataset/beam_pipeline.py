@@ -48,6 +48,10 @@ def run_in_beam(
         stored | step.__name__ >> beam.Map(_run_stored, step)
 
 
+# Beam does not know it by its short name.
+_LONG_NAMES = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
+
+
 def import_beam(runner: str) -> Any:
     """Apache Beam's module. Raises `ConfigError` where it is not installed."""
     try:
@@ -71,8 +75,9 @@ def running_pipeline(runner: str, runner_arguments: Sequence[str], again: str) -
     """
     beam = import_beam(runner)
     options: Any = import_module("apache_beam.options.pipeline_options")
+    name = _LONG_NAMES.get(runner, runner)
     try:
-        with beam.Pipeline(options=options.PipelineOptions([f"--runner={runner}", *runner_arguments])) as pipeline:
+        with beam.Pipeline(options=options.PipelineOptions([f"--runner={name}", *runner_arguments])) as pipeline:
             yield pipeline
     except Exception as error:  # runners raise what they like
         last = str(error).strip().splitlines()[-1:] or [""]

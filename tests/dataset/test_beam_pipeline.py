@@ -1,4 +1,4 @@
-"""The same dataset by Apache Beam. DirectRunner alone is tried: the others need a cluster."""
+"""The same dataset by Apache Beam. DaskRunner is in test_dask.py; the others need a cluster."""
 
 from __future__ import annotations
 
