@@ -59,7 +59,7 @@ def trial_of(arm: str, fraction: float, seed: int, run: FinishedRun) -> Trial:
         "learning rate": f"{won['learning_rate']:g}",
         "epoch": str(won["epoch"] + 1),
         "validation loss": f"{won['validation_loss']:.4f}",
-        "revision": run.finetuned.git_revision if run.finetuned else "",
+        "revision": (run.finetuned and run.finetuned.git_revision) or "",
         "run": str(run.folder),
     }
     tested_on = f"{pool.name} ({pool.ecgs:,} ECGs of {pool.patients:,} patients)"
