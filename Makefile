@@ -18,10 +18,11 @@ PYTHONS := 3.10 3.11 3.12
 .PHONY: demo test test-pythons $(PYTHONS:%=test-python%) lint types imports budgets site bazel tfx constraints
 
 demo: $(INSTALLED)
-	@echo "Simulates 1,200 patients of three institutions and prepares their ECGs. Pretrains a small model on them without"
-	@echo "labels, then fine-tunes it with the labels of a tenth of the patients, evaluates and exports it. Fine-tunes the"
-	@echo "same model from random weights with the same labels, and compares both at the institution that neither saw."
-	@echo "On two cores that takes six to ten minutes; a line a minute says how long is left."
+	@echo "Simulates 1,200 patients of three institutions and prepares their ECGs. Pretrains a small model on"
+	@echo "them without labels, fine-tunes it with the labels of a tenth of the patients, evaluates and exports"
+	@echo "it. Fine-tunes the same model from random weights with the same labels, and compares both at the"
+	@echo "institution that neither has learnt from. On two cores that takes six to ten minutes; a line a"
+	@echo "minute says how long is left."
 	$(VENV)/bin/python -m keras_ecg_mae.simulate --flagfile=pipelines/demo.flags
 	$(VENV)/bin/python -m keras_ecg_mae.prepare --flagfile=pipelines/demo.flags
 	$(VENV)/bin/python -m keras_ecg_mae.train --flagfile=pipelines/demo.flags

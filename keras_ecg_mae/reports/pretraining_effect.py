@@ -75,5 +75,5 @@ def _sentence(
     return (
         f"{column.title} against {control.title.lower()}, with the same {column.run.labels:,} labels, learning rates "
         f"and epochs: AUROC {areas[0]} and {areas[1]} at {key[1]} ({group.ecgs:,} ECGs of {group.patients:,} "
-        f"patients). Difference {_text(difference)}: {verdict}."
+        f"patients). Difference {_text(difference)}: {verdict}. Other labels may give another one."
     )
