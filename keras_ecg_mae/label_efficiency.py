@@ -4,8 +4,8 @@
 
 Each of `--study_arms` is fine-tuned and evaluated with each of `--study_label_fractions` and each of `--study_seeds`,
 as a run of its own below `RUN/label_efficiency`. Run it again after an interruption: it goes on.
-Prints the report as Markdown at the end. After every seed it lies in `RUN/label_efficiency/report`, as Markdown, as one
-HTML page with a plot, and as CSV files.
+Prints the report as Markdown at the end. After every fine-tuning it lies in `RUN/label_efficiency/report`, as Markdown, as
+one HTML page with a plot, and as CSV files.
 """
 
 import sys
@@ -26,13 +26,11 @@ def main(config: Config, _: list[str]) -> int:
     config.training.require("dataset", "run")
     config.finetuning.expect("recipe", config.finetuning.recipe == "paper", "to be paper: the CNN has no other")
     let_memory_grow()
-    manifest = read_manifest(config.training.dataset)
     trials = []
-    for trial in finished_trials(config, manifest):
+    for trial in finished_trials(config, read_manifest(config.training.dataset)):
         trials.append(trial)
-        if len(trials) % (len(config.label_efficiency.arms) * len(config.label_efficiency.label_fractions)) == 0:
-            report = label_efficiency_report(trials)
-            report.write(study_folder(config) / "report")
+        report = label_efficiency_report(trials)
+        report.write(study_folder(config) / "report")
     sys.stdout.write(report.markdown())
     return 0
 
