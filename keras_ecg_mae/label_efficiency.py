@@ -4,8 +4,8 @@
 
 Each of `--study_arms` is fine-tuned and evaluated with each of `--study_label_fractions` and each of `--study_seeds`,
 as a run of its own below `RUN/label_efficiency`. Run it again after an interruption: it goes on.
-Prints the report as Markdown at the end. After every fine-tuning it lies in `RUN/label_efficiency/report`: Markdown, one
-HTML page with a plot, and CSV files.
+Prints the report as Markdown at the end. After every fine-tuning it lies in `RUN/label_efficiency/report`: Markdown,
+an HTML page with a plot, CSV files.
 """
 
 import sys

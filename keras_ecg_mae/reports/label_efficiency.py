@@ -134,6 +134,9 @@ def label_efficiency_figure(trials: Sequence[Trial]) -> bytes:
         ]
         axes.plot(*zip(*points, strict=True), "o-", color=color, label=NAMES[arm], linewidth=1.8)
     axes.set(xscale="log", xlabel="ECGs with their labels", ylabel=f"AUROC, {trials[0].tested_on}")
+    counts = [np.mean([one.labels for one in trials if one.fraction == fraction]) for fraction in _fractions(trials)]
+    axes.set_xticks(counts, [f"{count:,.0f}" for count in counts])
+    axes.minorticks_off()
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
