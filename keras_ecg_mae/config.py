@@ -576,6 +576,9 @@ class Report(Section, title="Report (report)"):
         "Folder of the paper's tables (pipelines/paper): print its AUROC, and the difference, under each of a run that "
         "reproduces a column of its table 3 (--paper_column).",
     )
+    report_printed: Literal["everything", "sentences"] = setting(
+        "everything", "Print the whole report, or what it says in sentences, as on differences, and the page's path."
+    )
     fewer_labels: tuple[str, ...] = setting(
         (),
         "Two run folders RUN_A,RUN_B: compare A, trained on fewer labels, with B at the institutions external to both.",
@@ -583,6 +586,24 @@ class Report(Section, title="Report (report)"):
 
     def check(self) -> None:
         self.expect("fewer_labels", len(self.fewer_labels) in (0, 2), "to be two run folders")
+
+
+ARMS = ("pretrained", "random", "random_longer", "linear_probe", "frozen_random", "cnn")
+
+
+@dataclass(frozen=True)
+class LabelEfficiency(Section, title="AUROC against the number of labels (label_efficiency)", prefix="study_"):
+    arms: tuple[Annotated[str, Range(one_of=ARMS)], ...] = setting(
+        ("pretrained", "random", "frozen_random", "cnn"),
+        "What is fine-tuned: the encoder that --finetune_encoder names; random weights; random weights for "
+        "--study_longer times the epochs; a dense layer on the frozen encoder, pretrained (linear_probe) or random "
+        "(frozen_random); the CNN.",
+    )
+    label_fractions: tuple[Share, ...] = setting(
+        (0.05, 0.1, 0.2, 0.5, 1.0), "Shares of the training and of the validation patients whose labels are used."
+    )
+    seeds: tuple[int, ...] = setting((0, 1, 2), "Each draws labelled patients, random weights and order of recordings.")
+    longer: Count = setting(3, "Times the epochs, and the patience, that the arm random_longer has.")
 
 
 @dataclass(frozen=True)
@@ -603,6 +624,7 @@ class Config:
     export: Export = Export()
     prediction: Prediction = Prediction()
     report: Report = Report()
+    label_efficiency: LabelEfficiency = LabelEfficiency()
 
     def __post_init__(self) -> None:
         encoder = self.finetuning.encoder

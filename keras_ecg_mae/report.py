@@ -42,7 +42,11 @@ def main(config: Config, folders: list[str]) -> int:
         fewer=[storage_path(folder) for folder in settings.fewer_labels],
     )
     document.write(output)
-    sys.stdout.write(document.markdown())
+    if settings.report_printed == "everything":
+        sys.stdout.write(document.markdown())
+    else:
+        sentences = [remark for part in document.parts for remark in part.remarks]
+        sys.stdout.write("\n".join([*sentences, f"The page: {output / 'report.html'}", ""]))
     return 0
 
 

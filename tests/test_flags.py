@@ -174,7 +174,8 @@ def test_the_papers_settings_are_those_of_the_paper(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "command", ["simulate", "inspect", "prepare", "train", "evaluate", "export", "predict", "report"]
+    "command",
+    ["simulate", "inspect", "prepare", "train", "evaluate", "export", "predict", "report", "label_efficiency"],
 )
 def test_help_says_what_the_command_does_and_lists_its_flags(command: str) -> None:
     answer = subprocess.run(
@@ -195,11 +196,19 @@ def test_help_says_what_the_command_does_and_lists_its_flags(command: str) -> No
         "export": {"run", "dataset", "name"},
         "predict": {"model", "dataset", "runner", "signal_unit"},
         "report": {"report_output"},
+        "label_efficiency": {"study_arms", "study_seeds", "finetune_epochs"},
     }
     assert answer.returncode == 0
     assert expected[command] <= shown
     texts = " ".join(answer.stdout.split())
     assert command != "train" or "pretraining. Above 0 and below 1. (default: 0.75)" in texts
     assert command != "prepare" or "\nEchocardiograms (prepare):\n  --echoes: " in answer.stdout
-    hidden = {"simulate": "lvef_column", "inspect": "labels", "evaluate": "stages", "export": "seed", "predict": "run"}
+    hidden = {
+        "label_efficiency": "recordings",
+        "simulate": "lvef_column",
+        "inspect": "labels",
+        "evaluate": "stages",
+        "export": "seed",
+        "predict": "run",
+    }
     assert hidden.get(command, "size" if command != "train" else "recordings") not in shown

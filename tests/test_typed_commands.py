@@ -50,8 +50,8 @@ FILL = {
 }
 TRAINED = (
     "--size=tiny --precision=float32 --pretrain_epochs=1 --pretrain_warmup_epochs=0 --pretrain_batch_size=16 "
-    "--finetune_epochs=1 --finetune_batch_size=16 --finetune_learning_rates=1e-3 --export_batch_sizes=1 "
-    "--export_despite_gate"
+    "--finetune_epochs=1 --finetune_batch_size=16 --finetune_learning_rates=1e-3 --finetune_label_fraction=1 "
+    "--export_batch_sizes=1 --export_despite_gate"
 )
 PRINTED = "what train prints under Next: is typed as it stands, after each train"
 CLUSTER = "needs a cluster or a cloud"
@@ -88,6 +88,16 @@ DEMO = (
         "python -m keras_ecg_mae.train --flagfile=pipelines/demo.flags",
         more=TRAINED,
         makes="saved_models/demo/1/saved_model.pb",
+    ),
+    Known(
+        "python -m keras_ecg_mae.train --flagfile=pipelines/demo_random.flags",
+        more=TRAINED,
+        makes="runs/demo_random/evaluation/done.json",
+    ),
+    Known(
+        "python -m keras_ecg_mae.report --report_output=runs/demo/report --report_printed=sentences runs/demo "
+        "runs/demo_random",
+        makes="runs/demo/report/pretraining_effect.csv",
     ),
 )
 OTHERS = (
@@ -204,6 +214,22 @@ OTHERS = (
         more=f"{TRAINED} --pretrain_validation_epochs=1",
         makes="saved_models/physionet/1/saved_model.pb",
     ),
+    Known(
+        "python -m keras_ecg_mae.simulate --flagfile=pipelines/label_efficiency.flags",
+        more="--simulate_counts= --simulate_patients=160 --simulate_prevalence=0.4",
+        makes="runs/label_efficiency/recordings/labels.csv",
+    ),
+    Known("python -m keras_ecg_mae.prepare --flagfile=pipelines/label_efficiency.flags"),
+    Known(
+        "python -m keras_ecg_mae.label_efficiency --flagfile=pipelines/label_efficiency.flags",
+        more=f"{TRAINED} --study_arms=pretrained --study_label_fractions=1 --study_seeds=20",
+        makes="runs/label_efficiency/label_efficiency/report/label_efficiency.png",
+    ),
+    Known(
+        "python -m keras_ecg_mae.label_efficiency --flagfile=pipelines/label_efficiency.flags --study_*",
+        "the same for days, with other arms: tests/test_label_efficiency.py has all of them",
+    ),
+    Known("python -m keras_ecg_mae.label_efficiency", "names the command in a sentence"),
     Known("python -m keras_ecg_mae.flags >*", "tests/test_flags.py compares what it makes"),
     Known("python -m keras_ecg_mae.COMMAND", "stands for the others"),
     Known("python benchmarks/*.py*", "measures for minutes to hours: a benchmark is no test"),
@@ -219,7 +245,7 @@ OTHERS = (
     Known("make constraints", "needs a package index"),
 )
 KNOWN = DEMO + OTHERS
-COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "export", "predict", "report")
+COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "export", "predict", "report", "label_efficiency")
 
 
 def commands_in(text: str) -> Iterator[str]:
@@ -422,7 +448,11 @@ def test_help_shows_what_the_command_reads(command: str, place: Place) -> None:
         if name in program.SHOWN or f"{name}.{item.name}" in program.SHOWN
     }
     assert place.read[command] - shown_settings == set()
-    if command not in ("prepare", "train"):  # they read much in other processes, or for models that are not made here
+    if command not in (
+        "prepare",
+        "train",
+        "label_efficiency",
+    ):  # they read much in other processes, or for models that are not made here
         read = place.read[command]
         if command in ("evaluate", "export"):  # stages of train, which had done them
             read = read | place.read["train"]
@@ -432,6 +462,6 @@ def test_help_shows_what_the_command_reads(command: str, place: Place) -> None:
 
 def test_make_demo_types_what_the_head_of_demo_flags_shows() -> None:
     made = subprocess.run(["make", "--dry-run", "demo"], check=True, capture_output=True, text=True, cwd=REPOSITORY)
-    assert [line for line in commands_in(made.stdout) if "demo.flags" in line] == [
+    assert [line for line in commands_in(made.stdout) if "runs/demo" in line or "/demo" in line] == [
         f".venv/bin/{entry.shown}" for entry in DEMO
     ]

@@ -14,6 +14,7 @@ from keras_ecg_mae.reports.document import Document, Part, Picture
 from keras_ecg_mae.reports.fewer_labels import fewer_labels
 from keras_ecg_mae.reports.finished_run import FinishedRun, read_finished_run
 from keras_ecg_mae.reports.paper import FEWER_LABELS, Paper, expect_reproductions, read_paper
+from keras_ecg_mae.reports.pretraining_effect import pretraining_effects
 from keras_ecg_mae.reports.reconstruction_tables import reconstruction_tables
 from keras_ecg_mae.reports.table_3 import cells_table, counts_table, institutions_table, sources_table, table_3
 
@@ -66,6 +67,8 @@ def make_report(
         parts.append(Part("Accuracy", tables=tables))
         if pair := _pair(columns, fewer, paper):
             parts.append(fewer_labels(*pair, paper))
+        if effects := pretraining_effects(columns):
+            parts.append(effects)
         if drawn := _pictures(columns, EVALUATION_CAPTIONS):
             parts.append(Part("Discrimination and calibration", pictures=tuple(drawn)))
     if cohorts or remarks:

@@ -97,9 +97,7 @@ class Trainer:
         epoch, step = divmod(done, task.steps_per_epoch)
         # Saved after the last step of an epoch and before its end: the sums are set back to 0 there.
         first = epoch - 1 if step == 0 and self._place.norm_sum > 0 else epoch
-        batches = iter(
-            self._strategy.distribute_datasets_from_function(lambda context: self._own_batches(context, epoch, step))
-        )
+        batches = self._iterator(epoch, step)
         self._began = self._saved = time.monotonic()
         try:
             with (
@@ -141,6 +139,15 @@ class Trainer:
                 f"{self._task.folder}: Expected every worker to find the same checkpoint. Received step {done} here "
                 "and another elsewhere: the run folder must be the same one for all workers."
             )
+
+    def _iterator(self, epoch: int, step: int) -> Any:
+        """Over the batches of this worker's replicas from a step on."""
+        if isinstance(self._strategy, tf.distribute.OneDeviceStrategy) and not tf.config.list_logical_devices("GPU"):
+            # A strategy's own iterator has an autotuning thread, whose end is waited for up to a minute.
+            return iter(self._own_batches(tf.distribute.InputContext(), epoch, step))
+        return iter(
+            self._strategy.distribute_datasets_from_function(lambda context: self._own_batches(context, epoch, step))
+        )
 
     def _own_batches(self, context: tf.distribute.InputContext, epoch: int, step: int) -> tf.data.Dataset:
         """What this worker's replicas compute of all batches from a step on."""
