@@ -82,7 +82,7 @@ class ForestRow:
 
 
 def forest_figure(panels: Sequence[tuple[str, float | None, Sequence[ForestRow]]]) -> bytes:
-    """A panel a measure: its name, the value that is right (None for none), and rows of one order. Returns a PNG file."""
+    """A panel a measure: its name, the value that is right (None for none), and rows in one order. Returns a PNG."""
     count = len(panels[0][2])
     figure = Figure(figsize=(3.2 + 3.2 * len(panels), 0.9 + 0.3 * count), layout="constrained")
     drawn = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -121,7 +121,8 @@ def prevalence_figure(ratios: LikelihoodRatios, marked: Sequence[tuple[str, floa
         for color, (name, share) in zip(colors(len(marked)), marked, strict=True):
             value = function(ratios, share).value if 0.005 <= share <= 0.2 else None
             if value is not None:
-                axes.plot([100 * share], [value], "o", color=color, markersize=6, label=f"{shortened(name)}, {share:.1%}")
+                label = f"{shortened(name)}, {share:.1%}"
+                axes.plot([100 * share], [value], "o", color=color, markersize=6, label=label)
         axes.set(xscale="log", xlabel="Share of positives (%)", ylabel=word)
         axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
         axes.minorticks_off()
