@@ -47,7 +47,7 @@ def decision_figure(curves: Sequence[tuple[str, Sequence[NetBenefit]]]) -> bytes
         axes.set(xlabel="Threshold probability", ylabel="Net benefit", title=plain(name), ylim=(-0.25 * top, 1.1 * top))
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(loc="upper right", frameon=False, fontsize=9)
     return png(figure)
 
 
@@ -65,7 +65,7 @@ def outcomes_figure(samples: Sequence[tuple[str, Sample]], threshold: float) -> 
         axes.axvline(threshold, color="#333333", linewidth=1, linestyle=":", label=f"threshold {threshold:.3g}")
         axes.set(xlabel="Predicted probability", ylabel="Share of the ECGs with this label", title=plain(name))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(loc="upper center", frameon=False, fontsize=9)
     return png(figure)
 
 
@@ -129,5 +129,5 @@ def prevalence_figure(ratios: LikelihoodRatios, marked: Sequence[tuple[str, floa
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9)
+            axes.legend(loc="upper left" if word == "PPV" else "lower left", frameon=False, fontsize=9)
     return png(figure)

@@ -22,7 +22,7 @@ from keras_ecg_mae.pages.tables import NOTHING, Cell, Row, Table
 from keras_ecg_mae.reports.comparison import Column
 
 AGE_BANDS = {"under 40 years": (0, 40), "40 to 59": (40, 60), "60 to 74": (60, 75), "75 and over": (75, np.inf)}
-# With 20 positive patients and three ECGs each, 95% intervals of AUROC held the truth in 93% of simulated cohorts, those
+# With 20 positive patients, three ECGs each, 95% intervals of AUROC held the truth in 93% of simulated cohorts, those
 # of slope too: the lowest that is claimed (tests/evaluation/test_coverage.py).
 RELIABLE_PATIENTS = 30
 

@@ -38,7 +38,7 @@ def drawn(generator: np.random.Generator, patients: int) -> Sample:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("positives", "replicates"), [(20, 1500), (100, 1000), (1000, 300)])
+@pytest.mark.parametrize(("positives", "replicates"), [(20, 600), (100, 400), (1000, 100)])
 def test_intervals_hold_the_truth_as_often_as_they_say(positives: int, replicates: int) -> None:
     generator = np.random.default_rng(positives)
     hits, band = dict.fromkeys(TRUTH, 0), []
