@@ -486,10 +486,19 @@ class MaeFinetuning(Section, title="Fine-tuning by --finetune_recipe=mae (train)
 @dataclass(frozen=True)
 class Evaluation(Section, title="Evaluation (train, evaluate)"):
     confidence: PartialShare = setting(0.95, "Confidence level of the intervals.")
+    threshold_rule: str = setting(
+        "youden",
+        "How the threshold is chosen on the validation ECGs: youden (largest sensitivity + specificity), sensitivity=S "
+        "(highest with at least S, e.g. sensitivity=0.9), specificity=S (lowest with at least S).",
+    )
     evaluate_batch_size: Count = setting(64, "Recordings a step where nothing is learnt.")
     expected_auroc: BelowOne = setting(
         0.0, "Say at a run's end whether the AUROC's interval, external if there is one, lies above this; 0: no."
     )
+
+    def check(self) -> None:
+        correct = re.fullmatch(r"youden|(sensitivity|specificity)=(0\.\d+|1(\.0+)?)", self.threshold_rule) is not None
+        self.expect("threshold_rule", correct, "to be youden, sensitivity=S or specificity=S with S in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -578,6 +587,13 @@ class Report(Section, title="Report (report)"):
     )
     report_printed: Literal["everything", "sentences"] = setting(
         "everything", "Print the whole report, or what it says in sentences, as on differences, and the page's path."
+    )
+    subgroups: tuple[str, ...] = setting(
+        ("sex", "age"),
+        "Columns of the predictions to evaluate by: sex, age (in bands), or another one that the dataset keeps.",
+    )
+    study: str = setting(
+        "", "TOML file with what only people know of a study (docs/evaluation.md), for the items of TRIPOD+AI."
     )
     fewer_labels: tuple[str, ...] = setting(
         (),

@@ -13,7 +13,13 @@ import sys
 from keras_ecg_mae.command import run_command
 from keras_ecg_mae.config import Config
 
-SHOWN = ("training.dataset", "training.run", "evaluation.confidence", "evaluation.evaluate_batch_size")
+SHOWN = (
+    "training.dataset",
+    "training.run",
+    "evaluation.confidence",
+    "evaluation.threshold_rule",
+    "evaluation.evaluate_batch_size",
+)
 
 
 def main(config: Config, _: list[str]) -> int:

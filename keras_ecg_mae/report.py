@@ -26,6 +26,7 @@ SHOWN = ("report",)
 def main(config: Config, folders: list[str]) -> int:
     """Writes the report to `--report_output` and prints it."""
     from keras_ecg_mae.reports.report import make_report
+    from keras_ecg_mae.reports.tripod import read_study
 
     settings = config.report
     settings.require("report_output")
@@ -40,6 +41,8 @@ def main(config: Config, folders: list[str]) -> int:
         [folder for folder, is_run in zip(folders, are_runs, strict=True) if not is_run],
         paper_folder=storage_path(settings.paper) if settings.paper else None,
         fewer=[storage_path(folder) for folder in settings.fewer_labels],
+        subgroups=settings.subgroups,
+        study=read_study(storage_path(settings.study)) if settings.study else {},
     )
     document.write(output)
     if settings.report_printed == "everything":

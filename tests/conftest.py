@@ -188,6 +188,8 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
             "patient_key": np.array([f"p{number}" for number in patient]),
             "institution": institution,
             "split": np.where(validation, "validation", "test"),
+            "sex": np.where(patient % 3 == 0, "F", "M"),
+            "age": 30.0 + patient % 60,
         }
         for figure in ("roc_figure", "calibration_figure"):  # a second to draw, and nobody looks at them
             monkeypatch.setattr(evaluation, figure, lambda *_: b"")

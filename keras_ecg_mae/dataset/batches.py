@@ -161,6 +161,7 @@ def evaluation_batches(
     labelled: bool,
     patients: LabelledPatients | None = None,
     mask_noise_seed: int | None = None,
+    columns: Sequence[str] = (),
 ) -> tf.data.Dataset:
     """Every recording of some splits once, in the manifest's order; the last batch may be smaller.
 
@@ -171,6 +172,7 @@ def evaluation_batches(
         labelled: take labelled recordings only, and give their label.
         patients: take the recordings of these only.
         mask_noise_seed: give numbers to choose masked patches by, the same whenever the seed is.
+        columns: what else to give of each recording: of `lvef`, `age` and `sex`, as `decode` gives them.
 
     Returns:
         Dicts of `ecg` `(batch, 12, 5000)` float32 mV; `record_id`, `patient_key`, `institution`, `split` `(batch,)`
@@ -178,7 +180,7 @@ def evaluation_batches(
     """
     shards = [shard for shard in manifest.shards if shard.split in splits]
     paths = tf.constant([manifest.shard_path(shard) for shard in shards], tf.string)
-    names = ["ecg", "record_id", "patient_key", "institution", *(["label"] if labelled else [])]
+    names = ["ecg", "record_id", "patient_key", "institution", *(["label"] if labelled else []), *columns]
     choose, read = _chooser(labelled, patients), record_reader(manifest.folder)
 
     def read_shard(path: tf.Tensor, split: tf.Tensor) -> tf.data.Dataset:

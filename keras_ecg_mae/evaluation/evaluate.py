@@ -13,7 +13,7 @@ import pandas as pd
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.figures import calibration_figure, roc_figure
 from keras_ecg_mae.evaluation.metrics import Auroc, OperatingPoint, Proportion
-from keras_ecg_mae.evaluation.predictions import TEXT_COLUMNS, write_predictions
+from keras_ecg_mae.evaluation.predictions import KEPT_COLUMNS, TEXT_COLUMNS, write_predictions
 from keras_ecg_mae.evaluation.scoring import Group, Results, score
 from keras_ecg_mae.files import write_json, write_whole
 from keras_ecg_mae.pages.tables import markdown, markdown_table
@@ -32,6 +32,7 @@ def evaluate(
     label_name: str,
     confidence: float,
     threshold: float | None = None,
+    threshold_rule: str = "youden",
     trained_patients: Collection[str] | None = None,
     notes: Sequence[str] = (),
     run: str = "",
@@ -42,12 +43,14 @@ def evaluate(
     Args:
         predict: `(batch, 12, 5000)` float32 mV to `(batch,)` probabilities.
         batches: dicts of arrays over the batch: `ecg`, `label` (0 or 1), and as text or UTF-8 bytes `record_id`,
-            `patient_key`, `institution` and `split` (`validation` or `test`). Batches may differ in size.
+            `patient_key`, `institution` and `split` (`validation` or `test`); those of `predictions.KEPT_COLUMNS` that
+            are there are kept. Batches may differ in size.
         folder: made if absent; files of an earlier evaluation in it are replaced.
         external_institutions: those that took no part in training or validation.
         label_name: what a positive label means, for the tables.
         confidence: level of the intervals, in (0, 1).
         threshold: chosen before, on other ECGs; None chooses it on the validation ECGs.
+        threshold_rule: by which it is chosen there, see `thresholds.choose_threshold`.
         trained_patients: keys of the patients whose labels training was allowed. Test ECGs of theirs are left out, and
             validation ECGs of others. None leaves nothing out.
         notes: what a reader has to know beside the figures, a sentence each.
@@ -74,7 +77,7 @@ def evaluate(
     repeated = table["record_id"].duplicated()
     if repeated.any():
         raise RunError(f"Expected every record once. Received {table['record_id'][repeated].iloc[0]!r} twice.")
-    results, curves = score(table, external_institutions, label_name, confidence, threshold)
+    results, curves = score(table, external_institutions, label_name, confidence, threshold, threshold_rule)
     results = replace(results, notes=tuple(notes), run=run, dataset=dataset)
     # An interrupted evaluation leaves no results rather than those of other predictions.
     (folder / RESULTS).unlink(missing_ok=True)
@@ -94,6 +97,7 @@ def evaluate(
 def _predicted(predict: Callable[[np.ndarray], np.ndarray], batch: dict[str, np.ndarray]) -> pd.DataFrame:
     """One batch's rows of the predictions table."""
     columns: dict[str, Any] = {name: [_text(item) for item in np.asarray(batch[name])] for name in TEXT_COLUMNS}
+    columns |= {name: [_text(item) for item in batch[name]] for name in KEPT_COLUMNS if name in batch}
     probabilities = np.asarray(predict(np.asarray(batch["ecg"])), dtype=np.float64)
     wrong = np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1)))  # NaN is neither
     if wrong.size:
@@ -105,7 +109,10 @@ def _predicted(predict: Callable[[np.ndarray], np.ndarray], batch: dict[str, np.
 
 
 def _text(item: Any) -> str:
-    return item.decode("utf-8", errors="backslashreplace") if isinstance(item, bytes) else str(item)
+    """Of a string, bytes or a number; nothing of NaN."""
+    if isinstance(item, bytes):
+        return item.decode("utf-8", errors="backslashreplace")
+    return "" if item != item else str(item)
 
 
 def read_results(folder: Path) -> Results:

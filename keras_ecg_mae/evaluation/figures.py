@@ -39,7 +39,7 @@ def roc_figure(curves: Sequence[Curve], title: str, confidence: float) -> bytes:
     figure = Figure(figsize=(5.8, 5.8))
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
-    for color, curve in zip(_colors(len(curves)), curves, strict=True):
+    for color, curve in zip(colors(len(curves)), curves, strict=True):
         style = "--" if curve.external else "-"
         label = f"{curve.auroc}  {_name(curve)}"
         if curve.auroc.value is None:
@@ -55,8 +55,8 @@ def roc_figure(curves: Sequence[Curve], title: str, confidence: float) -> bytes:
     for threshold in {curve.operating_point.threshold for curve in curves}:
         label = f"at the threshold {threshold:.3g}"
         axes.plot([], [], "o", color="#444444", markeredgecolor="white", markersize=7, label=label)
-    axes.set(xlabel="1 - specificity", ylabel="Sensitivity", title=_plain(title))
-    _square(axes)
+    axes.set(xlabel="1 - specificity", ylabel="Sensitivity", title=plain(title))
+    square(axes)
     # Beside the axes, where no curve is hidden; the file grows with the longest name.
     axes.legend(
         title=f"AUROC ({100 * confidence:g}% CI)",
@@ -67,7 +67,7 @@ def roc_figure(curves: Sequence[Curve], title: str, confidence: float) -> bytes:
         fontsize=9,
         handlelength=2.8,
     )
-    return _png(figure)
+    return png(figure)
 
 
 def calibration_figure(curves: Sequence[Curve], title: str, confidence: float) -> bytes:
@@ -78,7 +78,7 @@ def calibration_figure(curves: Sequence[Curve], title: str, confidence: float) -
     figure = Figure(figsize=(5.8, 5.8))
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":", label="perfectly calibrated")
-    for color, curve in zip(_colors(len(curves)), curves, strict=True):
+    for color, curve in zip(colors(len(curves)), curves, strict=True):
         if len(curve.labels) == 0:
             continue
         bins = _equal_count_bins(curve.probabilities)
@@ -97,12 +97,12 @@ def calibration_figure(curves: Sequence[Curve], title: str, confidence: float) -
             linewidth=1.4,
             elinewidth=0.9,
             capsize=2,
-            label=f"{_shortened(curve.name)}, {len(curve.labels):,} ECGs",
+            label=f"{shortened(curve.name)}, {len(curve.labels):,} ECGs",
         )
-    axes.set(xlabel="Mean predicted probability", ylabel="Observed share of positives", title=_plain(title))
-    _square(axes)
+    axes.set(xlabel="Mean predicted probability", ylabel="Observed share of positives", title=plain(title))
+    square(axes)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 def learning_curves_figure(pretraining: pd.DataFrame | None, finetuning: Mapping[str, pd.DataFrame]) -> bytes:
@@ -121,7 +121,7 @@ def learning_curves_figure(pretraining: pd.DataFrame | None, finetuning: Mapping
         trivial = validated["validation_lead_visible_mean"].iloc[-1]
         axes[0].axhline(trivial, color="#999999", linestyle=":", label="the mean of the lead's visible patches")
         axes[0].set(title="Pretraining", xlabel="Step", ylabel="Error on hidden patches", ylim=(0, None))
-    for color, (rate, rows) in zip(_colors(len(finetuning)), finetuning.items(), strict=True):
+    for color, (rate, rows) in zip(colors(len(finetuning)), finetuning.items(), strict=True):
         epochs = rows["epoch"] + 1
         axes[-1].plot(epochs, rows["loss"], "--", color=color, label=f"{rate}, training")
         axes[-1].plot(epochs, rows["validation_loss"], "o-", color=color, label=f"{rate}, validation")
@@ -130,7 +130,7 @@ def learning_curves_figure(pretraining: pd.DataFrame | None, finetuning: Mapping
         one.grid(color="#dddddd", linewidth=0.6)
         one.spines[["top", "right"]].set_visible(False)
         one.legend(frameon=False, fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 def _equal_count_bins(probabilities: np.ndarray) -> list[np.ndarray]:
@@ -141,25 +141,28 @@ def _equal_count_bins(probabilities: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(places == place) for place in np.unique(places)]
 
 
-def _colors(count: int) -> list[str]:
+def colors(count: int) -> list[str]:
+    """As many as are asked for; they come again after eight."""
     return (list(COLORS) * math.ceil(count / len(COLORS)))[:count]
 
 
 def _name(curve: Curve) -> str:
     role = "external" if curve.external else "internal"
-    return f"{_shortened(curve.name)}, {role}, n = {len(curve.labels):,}"
+    return f"{shortened(curve.name)}, {role}, n = {len(curve.labels):,}"
 
 
-def _shortened(name: str) -> str:
-    return _plain(name if len(name) <= 28 else f"{name[:26]}...")
+def shortened(name: str) -> str:
+    """A name of at most 28 characters."""
+    return plain(name if len(name) <= 28 else f"{name[:26]}...")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Matplotlib shows as it is: no formula between dollar signs."""
     return text.replace("$", r"\$")
 
 
-def _square(axes: Axes) -> None:
+def square(axes: Axes) -> None:
+    """Axes from 0 to 1 of one length."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
@@ -168,7 +171,8 @@ def _square(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The PNG file of a figure."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         # An institution named in a script the font lacks is drawn as boxes; the tables have the name.

@@ -17,6 +17,7 @@ from keras_ecg_mae.evaluation.metrics import (
     operating_point,
     youden_threshold,
 )
+from keras_ecg_mae.evaluation.thresholds import choose_threshold, describe_rule
 from keras_ecg_mae.runs.record import Dataset
 
 FALLBACK_THRESHOLD = 0.5
@@ -81,18 +82,20 @@ def score(
     label_name: str,
     confidence: float,
     threshold: float | None,
+    threshold_rule: str = "youden",
 ) -> tuple[Results, list[Curve]]:
     """The scores of every institution and pool, and what the figures draw of them, in the same order.
 
     Args:
         table: columns `predictions.COLUMNS`, the splits validation and test.
-        external_institutions, label_name, confidence, threshold: as `evaluate.evaluate` takes them.
+        external_institutions, label_name, confidence, threshold, threshold_rule: as `evaluate.evaluate` takes them.
     """
     validation, test = table[table["split"] == "validation"], table[table["split"] == "test"]
     rule = "chosen before, on other ECGs"
     if threshold is None:
-        threshold = youden_threshold(validation["label"].to_numpy(), validation["probability"].to_numpy())
-        rule = f"largest sensitivity + specificity - 1 (Youden) on {len(validation)} validation ECGs"
+        labels, probabilities = validation["label"].to_numpy(), validation["probability"].to_numpy()
+        threshold = choose_threshold(threshold_rule, labels, probabilities)
+        rule = f"{describe_rule(threshold_rule)} on {len(validation)} validation ECGs"
     if threshold is None:
         threshold = FALLBACK_THRESHOLD
         rule = f"set to {threshold:g}, since the {len(validation)} validation ECGs do not hold both labels"

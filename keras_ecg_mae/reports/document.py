@@ -11,11 +11,12 @@ from keras_ecg_mae.pages.tables import Table
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file: the name it is written under, without the ending, a caption, and its content."""
+    """A PNG file: its name without the ending, a caption, its content, and what it shows in words."""
 
     name: str
     caption: str
     png: bytes
+    words: str = ""
 
     @property
     def address(self) -> str:

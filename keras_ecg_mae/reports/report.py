@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import DatasetError, FileError, RunError
 from keras_ecg_mae.evaluation.figures import learning_curves_figure
+from keras_ecg_mae.reports.clinical_parts import clinical_parts
 from keras_ecg_mae.reports.cohort_tables import cohort_tables, supplementary_tables
 from keras_ecg_mae.reports.comparison import Column, compare, distinct_names
 from keras_ecg_mae.reports.document import Document, Part, Picture
@@ -17,6 +19,7 @@ from keras_ecg_mae.reports.paper import FEWER_LABELS, Paper, expect_reproduction
 from keras_ecg_mae.reports.pretraining_effect import pretraining_effects
 from keras_ecg_mae.reports.reconstruction_tables import reconstruction_tables
 from keras_ecg_mae.reports.table_3 import cells_table, counts_table, institutions_table, sources_table, table_3
+from keras_ecg_mae.reports.tripod import tripod_table
 
 if TYPE_CHECKING:
     from keras_ecg_mae.cohort.description import CohortDescription
@@ -37,6 +40,8 @@ def make_report(
     *,
     paper_folder: Path | None = None,
     fewer: Sequence[Path] = (),
+    subgroups: Sequence[str] = ("sex", "age"),
+    study: Mapping[str, str] = MappingProxyType({}),
 ) -> Document:
     """Reads runs and datasets and lays out what is to be said of them.
 
@@ -48,6 +53,8 @@ def make_report(
         paper_folder: of the paper's tables, to print its AUROCs under ours.
         fewer: a run with fewer labels and one with more, to compare at the institutions external to both. They are
             columns too. Without them, these are the runs that reproduce the paper's two, if there.
+        subgroups: columns of the predictions to evaluate by.
+        study: what people say of the study, see `tripod.read_study`.
 
     Raises:
         RunError: a run is not finished, runs cannot be compared, or one is not what its `--paper_column` says.
@@ -71,6 +78,7 @@ def make_report(
             parts.append(effects)
         if drawn := _pictures(columns, EVALUATION_CAPTIONS):
             parts.append(Part("Discrimination and calibration", pictures=tuple(drawn)))
+        parts += clinical_parts(columns, subgroups)
     if cohorts or remarks:
         parts.append(Part("Cohorts", tuple(remarks), cohort_tables(cohorts)))
     if cohorts:
@@ -81,6 +89,7 @@ def make_report(
         pictures, errors = _pictures(columns, CAPTIONS), reconstruction_tables(columns)
         if pictures or errors:
             parts.append(Part("Reconstructions", tables=errors, pictures=tuple(pictures)))
+        parts.append(Part("TRIPOD+AI", tables=(tripod_table(columns, study),)))
         parts.append(Part("Sources", tables=(sources_table(columns),)))
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     title = f"Report: detection of {runs[0].trained.label}" if runs else "Report: cohorts"

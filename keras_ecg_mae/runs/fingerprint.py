@@ -60,8 +60,11 @@ def stage_fingerprint(stage: str, config: Config, dataset: str) -> dict[str, Any
                 "encoder_sha256": _encoder_sha256(config),
             }
         case "evaluate":
-            confidence = config.evaluation.confidence
-            return {"dataset": dataset, "confidence": confidence, "finetune": _result("finetune", config)}
+            settings = {
+                "confidence": config.evaluation.confidence,
+                "threshold_rule": config.evaluation.threshold_rule,
+            }
+            return {"dataset": dataset, **settings, "finetune": _result("finetune", config)}
     settings = _without(config.export, *_GATE)
     if config.export.exported == "autoencoder":
         return {**settings, "pretrain": _result("pretrain", config)}

@@ -12,6 +12,7 @@ from keras_ecg_mae.config import SPLITS, Config
 from keras_ecg_mae.dataset import Manifest, evaluation_batches
 from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import RESULTS, evaluate, read_results
+from keras_ecg_mae.evaluation.predictions import KEPT_COLUMNS
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.files import local_copy, storage_path
 from keras_ecg_mae.models.classifier import Classifier
@@ -96,7 +97,7 @@ def evaluate_predictions(
             among = f" They may be among the test ECGs of {', '.join(internal)}." if internal else ""
             notes.append(f"Patients whom fine-tuning has learnt from could not all be left out: {unknown}{among}")
     batches = evaluation_batches(
-        manifest, splits, batch_size=config.evaluation.evaluate_batch_size, labelled=True
+        manifest, splits, batch_size=config.evaluation.evaluate_batch_size, labelled=True, columns=KEPT_COLUMNS
     ).as_numpy_iterator()
     return evaluate(
         predict,
@@ -106,6 +107,7 @@ def evaluate_predictions(
         label_name=trained.label_name,
         confidence=config.evaluation.confidence,
         threshold=threshold,
+        threshold_rule=config.evaluation.threshold_rule,
         trained_patients=patients if same_secret else None,
         run=trained.run,
         dataset=Dataset(manifest.folder, digest, manifest.count()),

@@ -243,3 +243,25 @@ def test_a_threshold_chosen_before_is_kept(tmp_path: Path) -> None:
     assert results.threshold == 0.9
     assert results.threshold_rule == "chosen before, on other ECGs"
     assert all(group.operating_point.threshold == 0.9 for group in results.groups)
+
+
+def test_the_threshold_is_chosen_on_validation_ecgs_alone_by_the_rule_that_is_asked_for(tmp_path: Path) -> None:
+    def relabelled() -> Iterator[Batch]:
+        for batch in made_up():
+            yield batch | {"label": np.where(batch["split"] == "test", 1 - batch["label"], batch["label"])}
+
+    for rule, least in (("sensitivity=0.9", "sensitivity"), ("specificity=0.95", "specificity")):
+        results = run(tmp_path, threshold_rule=rule)
+        assert run(tmp_path, relabelled(), threshold_rule=rule).threshold == results.threshold
+        reached = getattr(results.validation.operating_point, least).value
+        assert float(rule.split("=")[1]) <= reached < 1
+        assert rule.replace("=", " of at least ") in results.threshold_rule
+
+
+def test_what_the_dataset_keeps_of_a_recording_is_in_the_table(tmp_path: Path) -> None:
+    sexes, ages = np.array([b"F", b""], dtype=object), np.array([61.0, np.nan], np.float32)
+    run(tmp_path, (batch | {"sex": sexes[[0, 1] * 4], "age": ages[[0, 1] * 4]} for batch in made_up((8,) * 9)))
+    table = read_predictions(tmp_path / "predictions.csv")
+    assert list(table.columns[-2:]) == ["sex", "age"]
+    assert list(table["sex"][:2]) == ["F", ""]
+    assert list(table["age"][:2]) == ["61.0", ""]

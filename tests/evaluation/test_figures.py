@@ -32,13 +32,13 @@ def curve(name: str, external: bool, size: int = 60, prevalence: float = 0.4) ->
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were drawn, kept before they became bytes."""
     kept: list[Figure] = []
-    png = figures._png
+    png = figures.png
 
     def keep(figure: Figure) -> bytes:
         kept.append(figure)
         return png(figure)
 
-    monkeypatch.setattr(figures, "_png", keep)
+    monkeypatch.setattr(figures, "png", keep)
     return kept
 
 

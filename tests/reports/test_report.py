@@ -19,6 +19,7 @@ from keras_ecg_mae.runs.folder import read_done
 
 MakeRun = Callable[..., Path]
 PAPER = Path(__file__).parents[2] / "pipelines" / "paper"
+EVALUATION = ("clinical_1", "subgroups_1", "net_benefit_1", "threshold_1", "per_thousand_1")
 SUPPLEMENT = ("demographics", "internal_characteristics", "external_characteristics")
 
 
@@ -40,7 +41,7 @@ def test_a_runs_own_dataset_is_found(made_run: MakeRun, simulated: Manifest) -> 
     move_to(run, simulated)
     document = make_report([run], [])
     accuracy = ["table_3", "table_3_institutions", "table_3_ecgs"]
-    assert names(document) == [*accuracy, "table_1", "table_4", *SUPPLEMENT, "sources"]
+    assert names(document) == [*accuracy, *EVALUATION, "table_1", "table_4", *SUPPLEMENT, "tripod_ai", "sources"]
     assert [table.name for table in document.attachments] == ["table_3_cells"]
     # Named as well, it is the same.
     assert names(make_report([run], [simulated.folder, f"{simulated.folder}/"])) == names(document)
