@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import make_cohort, metrics, run, say, table
+from benchmarks.commands import make_cohort, metrics, run, say, table
 
 FOLDER = Path("runs/checkpoint_cost")
 OFTEN_MINUTES, NEVER_MINUTES, DEFAULT_MINUTES = 0.25, 1e6, 10

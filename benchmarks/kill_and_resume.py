@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-from commands import command_line, make_cohort, metrics, say, table
+
+from benchmarks.commands import command_line, make_cohort, metrics, say, table
 
 FOLDER = Path("runs/kill_and_resume")
 PATIENTS, BATCH = 120, 16

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import run, say, table
+
+from benchmarks.commands import run, say, table
 
 FOLDER = Path("runs/normalization")
 MODES = ("lead", "record")

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from commands import make_cohort, metrics, run, say, table
+from benchmarks.commands import make_cohort, metrics, run, say, table
 
 FOLDER = Path("runs/precision_curve")
 PATIENTS, BATCH = 240, 16

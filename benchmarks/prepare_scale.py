@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import command_line, run, say, table
+from benchmarks.commands import command_line, run, say, table
 
 FOLDER = Path("runs/prepare_scale")
 FILES, HEADERS = 2000, 50

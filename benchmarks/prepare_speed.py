@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from commands import command_line, run, say, table
+from benchmarks.commands import command_line, run, say, table
 
 FOLDER = Path("runs/prepare_speed")
 LEAST_RATIO = 0.8

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import say, table
+
+from benchmarks.commands import say, table
 
 FOLDER = Path("runs/serving_speed")
 BATCHES = (1, 8, 32)
