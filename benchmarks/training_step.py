@@ -6,7 +6,9 @@
 The compiled step that `train` runs beside the same network, optimizer and batch in PyTorch, eager, on recordings of
 noise. Each side is a process; they are asked in turns, and the medians of the rounds are compared. Before that, both
 have the same number of weights, and the same loss from the same weights. bfloat16 is `mixed_bfloat16` here and
-`torch.autocast` there. Ends with a line of JSON for each case.
+`torch.autocast` there. Ends with a line of JSON for each case. `cpu_ratio` compares the processors' seconds: on a
+machine that others use too, it is what can be compared, with one core (`taskset -c 0` before the command), since
+PyTorch's threads wait for each other by turning round.
 """
 
 import argparse
@@ -82,7 +84,11 @@ def ours(mode: str, size: str, precision: str, batch: int, weights: str, optimiz
     run_steps = compiled_steps(tf.distribute.get_strategy(), model, kind, losses, batch)
     batches = iter(tf.data.Dataset.from_tensors(recordings(batch)).repeat())
     count = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
-    answer({"weights": count}, lambda steps: timed(lambda: run_steps(batches, tf.constant(steps))["losses"].numpy()))
+
+    def steps(number: int) -> list[float]:
+        return run_steps(batches, tf.constant(number))["losses"].numpy().tolist()
+
+    answer({"weights": count}, lambda number: timed(lambda: steps(number)))
 
 
 def theirs(mode: str, size: str, precision: str, batch: int, weights: str) -> None:
@@ -151,7 +157,10 @@ def compare(size: str, mode: str, precision: str, rounds: int, batch: int) -> di
     answers = [{name: side.ask(steps) for name, side in sides.items()} for _ in range(rounds)]
     seconds = {name: statistics.median(one[name]["seconds"] / steps for one in answers) for name in sides}
     cpu = {name: statistics.median(one[name]["cpu_seconds"] / steps for one in answers) for name in sides}
-    ratio = statistics.median(one["theirs"]["seconds"] / one["ours"]["seconds"] for one in answers)
+    ratio, cpu_ratio = (
+        round(statistics.median(one["theirs"][unit] / one["ours"][unit] for one in answers), 3)
+        for unit in ("seconds", "cpu_seconds")
+    )
     peaks = {name: side.end() for name, side in sides.items()}
     return {
         "size": size,
@@ -160,7 +169,8 @@ def compare(size: str, mode: str, precision: str, rounds: int, batch: int) -> di
         "batch": batch,
         "ours_records_per_s": round(batch / seconds["ours"], 2),
         "pytorch_records_per_s": round(batch / seconds["theirs"], 2),
-        "ratio": round(ratio, 3),
+        "ratio": ratio,
+        "cpu_ratio": cpu_ratio,
         "ours_cpu_s": round(cpu["ours"], 3),
         "pytorch_cpu_s": round(cpu["theirs"], 3),
         "ours_peak_mb": peaks["ours"],
