@@ -7,7 +7,8 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -73,5 +74,8 @@ def machine() -> dict[str, Any]:
     """Processor and versions, for a benchmark's line of JSON."""
     names = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     processor = next(names, platform.processor()).partition(":")[2].strip()
-    versions = {name: version(name) for name in ("tensorflow", "keras", "torch")}
+    versions = {}
+    for name in ("tensorflow", "keras", "jax", "torch"):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {"machine": f"{processor}, {len(os.sched_getaffinity(0))} cores", "versions": versions}

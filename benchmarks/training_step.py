@@ -48,7 +48,7 @@ def recordings(batch: int) -> dict[str, np.ndarray]:
     }
 
 
-def ours(mode: str, size: str, precision: str, batch: int, weights: str, optimizer: str = "AdamW") -> None:
+def ours(mode: str, size: str, precision: str, batch: int, weights: str, optimizer: str) -> None:
     import keras
     import tensorflow as tf
 
@@ -139,12 +139,15 @@ def timed(run: Callable[[], Any]) -> dict[str, Any]:
     }
 
 
-def compare(size: str, mode: str, precision: str, rounds: int, batch: int) -> dict[str, Any]:
+def compare(size: str, mode: str, precision: str, rounds: int, batch: int, optimizer: str) -> dict[str, Any]:
     """Both sides of one case, one after the other in each round."""
-    case = {"mode": mode, "size": size, "precision": precision, "batch": batch}
+    case: dict[str, Any] = {"mode": mode, "size": size, "precision": precision, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
         case["weights"] = str(Path(folder) / "weights.npz")
-        sides = {name: Side(__spec__.name, {"of": name, **case}) for name in ("ours", "theirs")}
+        sides = {
+            "ours": Side(__spec__.name, {"of": "ours", "optimizer": optimizer, **case}),
+            "theirs": Side(__spec__.name, {"of": "theirs", **case}),
+        }
         counts = {name: side.ready["weights"] for name, side in sides.items()}
         first = {name: side.ask(1) for name, side in sides.items()}
     losses = [answer["losses"][0] for answer in first.values()]
@@ -186,13 +189,14 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="*", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, help="recordings a step, instead of the case's own")
+    parser.add_argument("--optimizer", default="AdamW", choices=["AdamW", "Muon"], help="ours; PyTorch's is AdamW")
     parser.add_argument(SIDE, type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         {"ours": ours, "theirs": theirs}[options.side.pop("of")](**options.side)
         return
     results = [
-        compare(size, mode, precision, options.rounds, options.batch or BATCHES[size, mode])
+        compare(size, mode, precision, options.rounds, options.batch or BATCHES[size, mode], options.optimizer)
         for size in options.sizes
         for mode in options.modes
         for precision in options.precisions
