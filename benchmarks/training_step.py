@@ -48,7 +48,7 @@ def recordings(batch: int) -> dict[str, np.ndarray]:
     }
 
 
-def ours(mode: str, size: str, precision: str, batch: int, weights: str, optimizer: str) -> None:
+def ours(mode: str, size: str, precision: str, batch: int, weights: str, optimizer: str = "AdamW") -> None:
     import keras
     import tensorflow as tf
 
