@@ -1,6 +1,6 @@
 """What checkpoints cost a pretraining at `--size=small`.
 
-    python benchmarks/checkpoint_cost.py
+    python -m benchmarks.checkpoint_cost
 
 Pretrains one epoch of a simulated cohort below runs/checkpoint_cost, in turns with a checkpoint every few seconds and
 with none but the last. What one costs is what the runs are apart; from it the default's share is reckoned, since so
@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import make_cohort, metrics, run, say, table
+from benchmarks.commands import make_cohort, metrics, run, say, table
 
 FOLDER = Path("runs/checkpoint_cost")
 OFTEN_MINUTES, NEVER_MINUTES, DEFAULT_MINUTES = 0.25, 1e6, 10

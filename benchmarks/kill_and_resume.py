@@ -1,6 +1,6 @@
 """Kills a training with SIGKILL at random moments, restarts it, and holds it against one that ran through.
 
-    python benchmarks/kill_and_resume.py
+    python -m benchmarks.kill_and_resume
 
 Pretrains and fine-tunes a tiny model on a simulated cohort below runs/kill_and_resume: once to the end, and once, with
 the same settings in another run folder, killed ten times. The moments are drawn by `--seed` and spread over both
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-from commands import command_line, make_cohort, metrics, say, table
+
+from benchmarks.commands import command_line, make_cohort, metrics, say, table
 
 FOLDER = Path("runs/kill_and_resume")
 PATIENTS, BATCH = 120, 16

@@ -1,6 +1,6 @@
 """One mean and deviation a recording against one a lead: which of the two an autoencoder learns more from.
 
-    python benchmarks/normalization.py --recordings=ROOT --labels=TABLE.csv
+    python -m benchmarks.normalization --recordings=ROOT --labels=TABLE.csv
 
 Pretrains a tiny autoencoder with each, on the recordings of pipelines/physionet.flags and on a simulated cohort, below
 runs/normalization, and fine-tunes it. Steps, seed, masks and time shifts are the same. Run it again after an
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import run, say, table
+
+from benchmarks.commands import run, say, table
 
 FOLDER = Path("runs/normalization")
 MODES = ("lead", "record")

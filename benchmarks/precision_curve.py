@@ -1,6 +1,6 @@
 """The loss curves of pretraining in float32 and in mixed bfloat16, from the same seed, epoch by epoch.
 
-    python benchmarks/precision_curve.py
+    python -m benchmarks.precision_curve
 
 Pretrains a tiny autoencoder twice for 300 steps on a simulated cohort below runs/precision_curve, and compares the
 training loss and the validation error of every epoch. Ends with status 1 where they are further apart than 2%.
@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from commands import make_cohort, metrics, run, say, table
+from benchmarks.commands import make_cohort, metrics, run, say, table
 
 FOLDER = Path("runs/precision_curve")
 PATIENTS, BATCH = 240, 16

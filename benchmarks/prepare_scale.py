@@ -1,6 +1,6 @@
 """Memory and time of `prepare` for 10,000 and 100,000 recordings, and what a kill half-way changes.
 
-    python benchmarks/prepare_scale.py
+    python -m benchmarks.prepare_scale
 
 Simulates 2,000 recordings below runs/prepare_scale, and tells them to be 100,000: each file of samples gets fifty
 headers with slightly different gains, so that no two recordings have the same samples. Then `prepare` runs over the
@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import command_line, run, say, table
+from benchmarks.commands import command_line, run, say, table
 
 FOLDER = Path("runs/prepare_scale")
 FILES, HEADERS = 2000, 50

@@ -1,6 +1,6 @@
 """How fast `prepare` is beside a bare loop that only reads the same WFDB files.
 
-    python benchmarks/prepare_speed.py
+    python -m benchmarks.prepare_speed
 
 Simulates a cohort below runs/prepare_speed, and times three commands in turns, with the same number of processes:
 `prepare`, from its start to its end; a loop over `wfdb.rdsamp`, which is how WFDB files are read in Python; and a loop
@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from commands import command_line, run, say, table
+from benchmarks.commands import command_line, run, say, table
 
 FOLDER = Path("runs/prepare_speed")
 LEAST_RATIO = 0.8

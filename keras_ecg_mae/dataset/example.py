@@ -8,7 +8,7 @@ and shifted (https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_f
 
 import hashlib
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -158,12 +158,17 @@ def _checksum(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def decode(serialized: "tf.Tensor", names: Collection[str]) -> dict[str, "tf.Tensor"]:
+def decode(
+    serialized: "tf.Tensor",
+    names: Collection[str],
+    shifts: Callable[["tf.Tensor"], "tf.Tensor"] | None = None,
+) -> dict[str, "tf.Tensor"]:
     """Decodes a batch of serialized tf.Examples, inside tf.data or eagerly.
 
     Args:
         serialized: `(batch,)` strings.
         names: the features wanted.
+        shifts: record ids `(batch,)` -> by how many samples each recording is rotated to the right, int32 `(batch,)`.
 
     Returns:
         By name: `ecg` `(batch, 12, 5000)` float32 mV; each other one `(batch,)`: `label` float32, NaN where absent;
@@ -181,7 +186,7 @@ def decode(serialized: "tf.Tensor", names: Collection[str]) -> dict[str, "tf.Ten
     kinds = {name: tf.io.FixedLenFeature([], *absent[name]) if name in absent else required for name in names}
     features: dict[str, tf.Tensor] = tf.io.parse_example(serialized, kinds)
     if "ecg" in features:
-        features["ecg"] = _millivolts(features["ecg"])
+        features["ecg"] = _millivolts(features["ecg"], None if shifts is None else shifts(features["record_id"]))
     if "label" in features:
         label = tf.cast(features["label"], tf.float32)
         features["label"] = tf.where(label < 0, np.nan, label)
@@ -208,12 +213,30 @@ def is_labelled(serialized: "tf.Tensor") -> "tf.Tensor":
     return tf.io.parse_single_example(serialized, {"label": absent})["label"] >= 0
 
 
-def _millivolts(samples: "tf.Tensor") -> "tf.Tensor":
-    """`(batch,)` strings of int16 to `(batch, 12, 5000)` float32 mV."""
+def _millivolts(samples: "tf.Tensor", shift: "tf.Tensor | None" = None) -> "tf.Tensor":
+    """`(batch,)` strings of int16, rotated by `shift`, to `(batch, 12, 5000)` float32 mV."""
     import tensorflow as tf
 
     units = tf.io.decode_raw(samples, tf.int16, little_endian=True)
     # By the number of records: else two halves of a recording would pass for one.
-    units = tf.reshape(units, (tf.size(samples), len(spec.LEADS), spec.SAMPLES))
+    shape = (tf.size(samples), len(spec.LEADS), spec.SAMPLES)
+    units = tf.reshape(units, shape)
+    if shift is not None:
+        units = tf.reshape(_rotated(tf.reshape(units, [-1]), shift), shape)
     units = tf.ensure_shape(units, (samples.shape[0], len(spec.LEADS), spec.SAMPLES))
     return tf.cast(units, tf.float32) * spec.MILLIVOLTS_PER_UNIT
+
+
+def _rotated(units: "tf.Tensor", shift: "tf.Tensor") -> "tf.Tensor":
+    """The samples of a batch, one after the other, with the two parts of each lead in each other's place.
+
+    One operation for the whole batch: a loop of rolls would go recording by recording, a plain gather sample by sample.
+    """
+    import tensorflow as tf
+
+    starts = tf.range(tf.size(shift) * len(spec.LEADS)) * spec.SAMPLES
+    cuts = starts + spec.SAMPLES - tf.repeat(shift, len(spec.LEADS))
+    splits = tf.concat([tf.reshape(tf.stack([starts, cuts], axis=1), [-1]), [tf.size(units)]], axis=0)
+    parts = tf.RaggedTensor.from_row_splits(units, splits, validate=False)
+    swapped = tf.bitwise.bitwise_xor(tf.range(tf.size(splits) - 1), 1)
+    return tf.gather(parts, swapped).flat_values

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ecg_mae.layers.gradient import with_gradient
 from keras_ecg_mae.spec import LEADS, PATCH_SAMPLES, PATCHES, PATCHES_PER_LEAD, SAMPLES
 
 
@@ -56,6 +57,13 @@ def take_patches(tokens: Any, index: Any) -> Any:
     taken = ops.take_along_axis(tokens, index[:, :, None], axis=1)
     # TensorFlow forgets how many were taken where the batch's size is not known.
     return ops.reshape(taken, (-1, index.shape[1], tokens.shape[-1]))
+
+
+def permuted(tokens: Any, index: Any) -> Any:
+    """As `take_patches`, where each recording's index has every token once: the gradient is the way back, a gather."""
+    inverse = ops.argsort(index, axis=1)
+    gather = with_gradient(lambda x: (take_patches(x, index), lambda upstream: take_patches(upstream, inverse)))
+    return gather(tokens)
 
 
 def sincos_positions(width: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ecg_mae.layers.gradient import with_gradient
+
 NORM_EPSILON = 1e-6  # He et al. 2022; Keras' own default is 1e-3
 MLP_RATIO = 4
 
@@ -27,16 +29,14 @@ class TokenDense(keras.layers.Dense):
         return project(tokens, self.kernel, self.bias)
 
 
-@ops.custom_gradient
+@with_gradient
 def standardized(tokens: Any) -> Any:
     """Each token with zero mean and unit deviation. The gradient is that of Ba et al. 2016, in few operations."""
     centred = tokens - ops.mean(tokens, axis=-1, keepdims=True)
     inverse_deviation = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + NORM_EPSILON)
     result = centred * inverse_deviation
 
-    # TensorFlow and JAX hand `upstream` over by place; PyTorch by name, after the inputs.
-    def gradient(*arguments: Any, upstream: Any = None) -> Any:
-        upstream = arguments[0] if upstream is None else upstream
+    def gradient(upstream: Any) -> Any:
         along = ops.mean(upstream * result, axis=-1, keepdims=True)
         return (upstream - ops.mean(upstream, axis=-1, keepdims=True) - result * along) * inverse_deviation
 
@@ -54,17 +54,18 @@ class TokenNorm(keras.layers.LayerNormalization):
         return ops.cast(result + ops.cast(self.beta, "float32"), self.compute_dtype)
 
 
-@ops.custom_gradient
+@with_gradient
 def gelu(x: Any) -> Any:
-    """Exact GELU (Hendrycks and Gimpel 2016): x times the normal distribution's cumulative function of x."""
+    """Exact GELU (Hendrycks and Gimpel 2016): x times the normal distribution's cumulative function of x.
+
+    Computed in float32, which is quicker on CPU than in bfloat16. What the gradient needs is made beside the result, so
+    that one tensor is kept for it and not two; where no gradient is asked for, a graph leaves it out.
+    """
+    dtype, x = x.dtype, ops.cast(x, "float32")
     cumulative = 0.5 + 0.5 * ops.erf(x * math.sqrt(0.5))
-
-    def gradient(*arguments: Any, upstream: Any = None) -> Any:
-        upstream = arguments[0] if upstream is None else upstream
-        density = ops.exp(-0.5 * ops.square(x)) * (1 / math.sqrt(2 * math.pi))
-        return upstream * (cumulative + x * density)
-
-    return x * cumulative, gradient
+    density = ops.exp(-0.5 * ops.square(x)) * (1 / math.sqrt(2 * math.pi))
+    slope = ops.cast(cumulative + x * density, dtype)
+    return ops.cast(x * cumulative, dtype), lambda upstream: upstream * slope
 
 
 @keras.saving.register_keras_serializable(package="keras_ecg_mae")
@@ -103,12 +104,12 @@ class SelfAttention(keras.layers.Layer):
         bias = ops.concatenate([query_bias, ops.stop_gradient(key_bias), value_bias])
         fused = project(tokens, kernel, bias)
 
-        # (batch, tokens, width) each, then (batch, heads, tokens, head). Slices, or attention by einsum, cost more.
-        query, key, value = (
-            ops.transpose(ops.reshape(part, (-1, count, self.heads, width // self.heads)), (0, 2, 1, 3))
-            for part in ops.split(fused, 3, axis=-1)
-        )
-        scores = ops.matmul(query * (width // self.heads) ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
+        # (batch, tokens, heads, head) each, then (batch, heads, tokens, head), the key with its last two the other way
+        # round. Slices, or attention by einsum, cost more.
+        head = width // self.heads
+        query, key, value = (ops.reshape(part, (-1, count, self.heads, head)) for part in ops.split(fused, 3, axis=-1))
+        query, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query * head**-0.5, value))
+        scores = ops.matmul(query, ops.transpose(key, (0, 2, 3, 1)))
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
         attended = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         return self.projection(ops.reshape(attended, (-1, count, width)))

@@ -81,10 +81,17 @@ def build_classifier(
 
 
 def in_precision(classifier: Classifier | CnnClassifier, dtype: str) -> Classifier | CnnClassifier:
-    """The same classifier with the same float32 weights, whose encoder computes by another dtype policy of Keras."""
+    """The same classifier, whose encoder computes by another dtype policy of Keras.
+
+    Of a transformer in `mixed_bfloat16` the weights are bfloat16 as well: it would round them each time that it
+    computes. Those of the CNN stay float32, since its batch normalisation computes with them as they are.
+    """
     config = classifier.get_config()
-    policy = keras.saving.serialize_keras_object(keras.dtype_policies.get(dtype))
-    (config if isinstance(classifier, CnnClassifier) else config["encoder"]["config"])["dtype"] = policy
+    if isinstance(classifier, CnnClassifier):
+        changed = config
+    else:
+        changed, dtype = config["encoder"]["config"], dtype.removeprefix("mixed_")
+    changed["dtype"] = keras.saving.serialize_keras_object(keras.dtype_policies.get(dtype))
     copy = type(classifier).from_config(config)
     for weight, value in zip(copy.weights, classifier.weights, strict=True):
         weight.assign(value)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken, take_patches
+from keras_ecg_mae.layers.tokens import FrozenPositions, LearntToken, permuted
 from keras_ecg_mae.layers.transformer import TokenDense, TokenNorm
 from keras_ecg_mae.models.encoder import through_blocks, transformer_blocks
 from keras_ecg_mae.spec import PATCH_SAMPLES, PATCHES
@@ -54,8 +54,9 @@ class Decoder(keras.layers.Layer):
         tokens = self.embedding(latent)
         kept = tokens.shape[1] - 1
         removed = self.mask_token(tokens, count=PATCHES - kept)
-        patches = take_patches(ops.concatenate([tokens[:, 1:], removed], axis=1), position)
-        tokens = ops.concatenate([tokens[:, :1], patches], axis=1) + self.positions(tokens)
+        first = ops.zeros_like(position[:, :1])  # the class token stays
+        index = ops.concatenate([first, position + 1], axis=1)
+        tokens = permuted(ops.concatenate([tokens, removed], axis=1), index) + self.positions(tokens)
         tokens = through_blocks(self.blocks, tokens, rematerialize=self.rematerialize)
         return self.prediction(self.norm(tokens)[:, 1:])
 

@@ -174,9 +174,10 @@ def test_a_split_without_records_is_empty(dataset: Manifest) -> None:
     assert list(evaluation_batches(dataset, ["test"], batch_size=8, labelled=False)) == []
 
 
-@pytest.mark.parametrize(("replicas", "workers"), [(2, 1), (4, 2), (3, 3)])
-def test_replicas_and_workers_share_each_batch(dataset: Manifest, replicas: int, workers: int) -> None:
-    settings: dict[str, Any] = {"batch_size": 24, "epochs": 2, **DRAWN}
+@pytest.mark.parametrize("batch_size", [12, 24])
+@pytest.mark.parametrize(("replicas", "workers"), [(2, 1), (4, 1), (4, 2), (3, 3)])
+def test_replicas_and_workers_share_each_batch(dataset: Manifest, replicas: int, workers: int, batch_size: int) -> None:
+    settings: dict[str, Any] = {"batch_size": batch_size, "epochs": 2, **DRAWN}
     whole = read(dataset, portion=Portion(step=4), **settings)
     own = replicas // workers
     parts = [

@@ -1,0 +1,1 @@
+"""One module a question: `python -m benchmarks.NAME` from the repository's root. docs/performance.md has answers."""
