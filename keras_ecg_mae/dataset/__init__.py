@@ -1,9 +1,10 @@
 """Datasets: TFRecord shards with their manifest, how they are prepared, and how they are read."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from etils import epy
 
-if TYPE_CHECKING:
+# Only reading needs TensorFlow, which takes seconds and half a gigabyte to import: so nothing is imported before it is
+# asked for, and the processes that `prepare` starts do without.
+with epy.lazy_api_imports(globals()):
     from keras_ecg_mae.dataset.batches import Draws, Portion, evaluation_batches, training_batches
     from keras_ecg_mae.dataset.manifest import Manifest, read_cohort, read_manifest, verify
     from keras_ecg_mae.dataset.selection import (
@@ -32,18 +33,3 @@ __all__ = [
     "training_batches",
     "verify",
 ]
-
-# Only reading needs TensorFlow, which takes seconds and half a gigabyte to import: so nothing is imported before it is
-# asked for, and the processes that `prepare` starts do without.
-_MODULES = {
-    "batches": ("Draws", "Portion", "evaluation_batches", "training_batches"),
-    "manifest": ("Manifest", "read_cohort", "read_manifest", "verify"),
-    "writing": ("prepare", "split_table"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = next((module for module, names in _MODULES.items() if name in names), "selection")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -145,7 +145,7 @@ def pretrained_encoder(config: Config) -> Path | None:
     name = config.finetuning.encoder
     if name == RANDOM:
         return None
-    own = storage_path(config.training.run) / FOLDERS["pretrain"] / AUTOENCODER
+    own = stage_folder("pretrain", config) / AUTOENCODER
     path = own if name == OWN_PRETRAINING else storage_path(name)
     if not path.is_file():
         remedy = "run the stage pretrain first, or name one with" if name == OWN_PRETRAINING else "mend"
@@ -159,7 +159,7 @@ def _without(section: Section, *idle: str) -> dict[str, Any]:
 
 
 def _result(stage: str, config: Config) -> dict[str, Any] | None:
-    return read_done(storage_path(config.training.run) / FOLDERS[stage])
+    return read_done(stage_folder(stage, config))
 
 
 def _encoder_sha256(config: Config) -> str | None:

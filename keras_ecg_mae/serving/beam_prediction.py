@@ -5,11 +5,9 @@ process that starts the pipeline.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import tensorflow as tf
 
 from keras_ecg_mae.config import Config
@@ -17,7 +15,7 @@ from keras_ecg_mae.dataset import read_manifest
 from keras_ecg_mae.dataset.beam_pipeline import running_pipeline
 from keras_ecg_mae.dataset.example import decode
 from keras_ecg_mae.errors import ConfigError
-from keras_ecg_mae.serving.predict import Recording, load_model, predict_recordings
+from keras_ecg_mae.serving.predict import Recording, load_model, predict_recordings, stored_recordings
 
 
 def predict_in_beam(config: Config, runner_arguments: Sequence[str]) -> None:
@@ -79,8 +77,7 @@ class _Predict(beam.DoFn):
         recordings: Iterable[Recording]
         if self._config.training.dataset:
             features = decode(tf.constant(batch), ["record_id", "ecg"])
-            named = zip(features["record_id"].numpy(), features["ecg"].numpy(), strict=True)
-            recordings = [(name.decode(), partial(np.asarray, ecg_mv)) for name, ecg_mv in named]
+            recordings = stored_recordings({name: value.numpy() for name, value in features.items()})
         else:
             recordings = self._loader.recordings(batch)
         size = self._config.prediction.predict_batch_size

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -90,6 +90,13 @@ class RecordingLoader:
     def recordings(self, paths: Iterable[str]) -> Iterator[Recording]:
         """Recordings' files, each to be read when it is its turn."""
         return ((path, partial(self.load, path)) for path in paths)
+
+
+def stored_recordings(batch: Mapping[str, np.ndarray]) -> Iterator[Recording]:
+    """A dataset's recordings: `record_id` `(batch,)` bytes, `ecg` `(batch, 12, 5000)` mV."""
+    return (
+        (name.decode(), partial(np.asarray, ecg)) for name, ecg in zip(batch["record_id"], batch["ecg"], strict=True)
+    )
 
 
 def load_model(config: Config) -> tuple[Classifies, RecordingLoader]:
@@ -216,8 +223,7 @@ class Predictor:
         size = self._settings.predict_batch_size
         batches = evaluation_batches(self._manifest, SPLITS, batch_size=size, labelled=False)
         for batch in batches.as_numpy_iterator():
-            for name, ecg_mv in zip(batch["record_id"], batch["ecg"], strict=True):
-                yield name.decode(), partial(np.asarray, ecg_mv)
+            yield from stored_recordings(batch)
 
     def _batches(self, recordings: Iterable[Recording]) -> Iterator[list[RecordingPrediction]]:
         return predict_recordings(self.model, recordings, batch_size=self._settings.predict_batch_size)

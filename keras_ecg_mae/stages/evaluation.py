@@ -14,11 +14,10 @@ from keras_ecg_mae.errors import RunError
 from keras_ecg_mae.evaluation.evaluate import RESULTS, evaluate, read_results
 from keras_ecg_mae.evaluation.predictions import KEPT_COLUMNS
 from keras_ecg_mae.evaluation.scoring import Results
-from keras_ecg_mae.files import local_copy, storage_path
+from keras_ecg_mae.files import local_copy
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.runs.fingerprint import expect_made_from
-from keras_ecg_mae.runs.folder import FOLDERS
+from keras_ecg_mae.runs.fingerprint import expect_made_from, stage_folder
 from keras_ecg_mae.runs.record import Dataset
 from keras_ecg_mae.runs.training_data import TrainingData, describe_label, expect_training_data, read_patients
 from keras_ecg_mae.training.finetune import CLASSIFIER
@@ -26,7 +25,7 @@ from keras_ecg_mae.training.finetune import CLASSIFIER
 
 def load_classifier(config: Config) -> Classifier | CnnClassifier:
     """The run's fine-tuned classifier. Raises `RunError` where there is none."""
-    path = storage_path(config.training.run) / FOLDERS["finetune"] / CLASSIFIER
+    path = stage_folder("finetune", config) / CLASSIFIER
     if not path.is_file():
         raise RunError(
             f"{path}: Expected a fine-tuned classifier. Received no such file: run the stage finetune first."
@@ -37,14 +36,13 @@ def load_classifier(config: Config) -> Classifier | CnnClassifier:
 
 def own_results(config: Config) -> Results:
     """Those of the stage `evaluate`. Raises `RunError` where it is not done, or was done with another classifier."""
-    run = storage_path(config.training.run)
-    folder = run / FOLDERS["evaluate"]
+    folder = stage_folder("evaluate", config)
     if not (folder / RESULTS).is_file():
         raise RunError(
             f"{folder / RESULTS}: Expected the results of the run's own evaluation. Received no such file: "
-            f"run python -m keras_ecg_mae.evaluate --run={run} first."
+            f"run python -m keras_ecg_mae.evaluate --run={config.training.run} first."
         )
-    expect_made_from(folder, run / FOLDERS["finetune"])
+    expect_made_from(folder, stage_folder("finetune", config))
     return read_results(folder)
 
 
@@ -77,7 +75,7 @@ def evaluate_predictions(
     Raises:
         RunError: the dataset has another label than the run was fine-tuned for.
     """
-    finetuning = storage_path(config.training.run) / FOLDERS["finetune"]
+    finetuning = stage_folder("finetune", config)
     trained, patients = expect_training_data(finetuning, "finetune"), read_patients(finetuning)
     _expect_label(trained, manifest)
     notes = _notes(trained, manifest)

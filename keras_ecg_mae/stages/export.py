@@ -16,7 +16,8 @@ from keras_ecg_mae.files import storage_path
 from keras_ecg_mae.models.build import in_precision
 from keras_ecg_mae.models.classifier import Classifier
 from keras_ecg_mae.models.cnn import CnnClassifier
-from keras_ecg_mae.runs.folder import FOLDERS, mark_done, read_done
+from keras_ecg_mae.runs.fingerprint import stage_folder
+from keras_ecg_mae.runs.folder import mark_done, read_done
 from keras_ecg_mae.runs.training_data import AUTOENCODER, describe_label, expect_training_data
 from keras_ecg_mae.serving.exported_model import ExportedModel
 from keras_ecg_mae.serving.gate import expect_same_model, gate_refusals, incumbent_version
@@ -54,7 +55,7 @@ def export_model(config: Config, manifest: Manifest, folder: Path) -> dict[str, 
 
 
 def _export_classifier(config: Config, manifest: Manifest, saved_models: Path) -> Path:
-    finetuning = storage_path(config.training.run) / FOLDERS["finetune"]
+    finetuning = stage_folder("finetune", config)
     classifier, results = _to_serve(config, manifest)
     groups = [asdict(group) for group in results.groups]
     refused = refusals(groups, config, manifest, saved_models)
@@ -94,7 +95,7 @@ def _to_serve(config: Config, manifest: Manifest) -> tuple[Classifier | CnnClass
 
 
 def _export_autoencoder(config: Config, manifest: Manifest, saved_models: Path) -> Path:
-    folder = storage_path(config.training.run) / FOLDERS["pretrain"]
+    folder = stage_folder("pretrain", config)
     done = read_done(folder)
     if done is None:
         raise RunError(f"{folder}: Expected a pretrained autoencoder. Received none: run the stage pretrain first.")

@@ -27,7 +27,7 @@ from keras_ecg_mae.runs.fingerprint import (
     stage_fingerprint,
     stage_folder,
 )
-from keras_ecg_mae.runs.folder import FOLDERS, mark_done, read_done
+from keras_ecg_mae.runs.folder import mark_done, read_done
 from keras_ecg_mae.runs.record import Dataset, record_command, this_command
 from keras_ecg_mae.runs.training_data import TrainingData, describe_label, expect_training_data
 from keras_ecg_mae.stages.evaluation import evaluate_model, load_classifier, own_results
@@ -126,7 +126,7 @@ def _failures_named(folder: Path, manifest: Manifest) -> Iterator[None]:
 def trained_on(stage: str, config: Config) -> TrainingData:
     """What the model that is evaluated or exported was trained on. Raises `RunError` where it is not trained yet."""
     maker = model_stage(stage, config)
-    return expect_training_data(storage_path(config.training.run) / FOLDERS[maker], maker)
+    return expect_training_data(stage_folder(maker, config), maker)
 
 
 def _expect_own(trained: TrainingData, manifest: Manifest) -> None:
@@ -180,7 +180,7 @@ def evaluate_dataset(config: Config, manifest: Manifest) -> tuple[Path, Results]
     Raises:
         RunError: the dataset has another label, or as `run_stage`. DatasetError: as `run_stage`.
     """
-    folder = storage_path(config.training.run) / FOLDERS["evaluate"]
+    folder = stage_folder("evaluate", config)
     if manifest.digest == trained_on("evaluate", config).dataset.sha256:
         run_stage("evaluate", config, manifest)
         return folder, read_results(folder)

@@ -5,7 +5,7 @@ from keras_ecg_mae.evaluation.evaluate import format_results, read_results
 from keras_ecg_mae.evaluation.scoring import Results
 from keras_ecg_mae.files import is_remote, storage_path
 from keras_ecg_mae.runs.fingerprint import made_from, model_stage, stage_folder
-from keras_ecg_mae.runs.folder import FOLDERS, read_done
+from keras_ecg_mae.runs.folder import read_done
 
 
 def summary(config: Config) -> str:
@@ -15,7 +15,7 @@ def summary(config: Config) -> str:
     outdated = []
     for stage in ("evaluate", "export"):
         maker, folder = model_stage(stage, config), stage_folder(stage, config)
-        if done[stage] is not None and not made_from(folder, run / FOLDERS[maker]):
+        if done[stage] is not None and not made_from(folder, stage_folder(maker, config)):
             done[stage] = None
             outdated.append(
                 f"  {folder} is of another model: the stage {maker} was done anew. Remove the folder before the stage "
@@ -41,7 +41,7 @@ def summary(config: Config) -> str:
         diverged = [trial for trial in finetuned["learning_rates"] if trial["validation_loss"] is None]
         lines += [f"               {trial['learning_rate']:g} diverged: {trial['diverged']}" for trial in diverged]
     if done["evaluate"] is not None:
-        results = read_results(run / FOLDERS["evaluate"])
+        results = read_results(stage_folder("evaluate", config))
         lines += [f"  evaluated    {results.label_name}, test recordings:", ""]
         lines += [f"    {line}" for line in format_results(results).splitlines()]
         lines.append("")
