@@ -35,31 +35,33 @@ def run_command(main: Callable[[Config, list[str]], int], shown: Sequence[str], 
     define_flags()
 
     def checked(argv: list[str]) -> int:
-        status = attempt(argv)
+        if len(argv) > 1 and not arguments:
+            raise app.UsageError(f"Expected flags only. Received {argv[1]!r}.")
+        status = attempt(main, argv[1:])
         if aborts_at_exit():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
         return status
 
-    def attempt(argv: list[str]) -> int:
-        try:
-            if len(argv) > 1 and not arguments:
-                raise app.UsageError(f"Expected flags only. Received {argv[1]!r}.")
-            return main(config_from_flags(), argv[1:])
-        except PreemptedError as error:
-            sys.stderr.write(f"preempted: {error}\n")
-            return PREEMPTED
-        except EcgMaeError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 1
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted: give the same command again; train goes on from its last checkpoint\n")
-            return 130
-
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(_worth_reading)
     app.run(checked)
+
+
+def attempt(main: Callable[[Config, list[str]], int], arguments: list[str]) -> int:
+    """Runs a command with the settings that the flags have. Returns its exit status; says on stderr why it is not 0."""
+    try:
+        return main(config_from_flags(), arguments)
+    except PreemptedError as error:
+        sys.stderr.write(f"preempted: {error}\n")
+        return PREEMPTED
+    except EcgMaeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: give the same command again; train goes on from its last checkpoint\n")
+        return 130
 
 
 def _worth_reading(record: LogRecord) -> bool:

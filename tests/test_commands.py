@@ -18,21 +18,9 @@ import tensorflow as tf
 from keras_ecg_mae.dataset import Manifest
 from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.runs.folder import run_lock
+from tests.commands import Answer, run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def run(command: str, *arguments: object, folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    answer = subprocess.run(
-        [sys.executable, "-m", f"keras_ecg_mae.{command}", *map(str, arguments)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    assert answer.returncode == status, answer.stderr[-3000:]
-    return answer
 
 
 TINY = [
@@ -51,7 +39,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which simulate, prepare and train were run, each as its own process."""
+    """A folder in which simulate, prepare and train were run."""
     folder = tmp_path_factory.mktemp("finished")
     cohort = ("--recordings=recordings", "--labels=recordings/labels.csv")
     run("simulate", *cohort, "--simulate_patients=90", "--simulate_prevalence=0.3", folder=folder)
@@ -155,7 +143,7 @@ def copied_dataset(finished: Path, folder: Path, **changes: object) -> Path:
     return folder
 
 
-def one_error(answer: subprocess.CompletedProcess[str]) -> str:
+def one_error(answer: Answer) -> str:
     """The sentence that a command ended with."""
     errors = [line for line in answer.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

@@ -2,21 +2,21 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from absl import flags
 
-from keras_ecg_mae import flags as package_flags
 from keras_ecg_mae import prepare, report, train
-from keras_ecg_mae.config import Config
 from keras_ecg_mae.evaluation.evaluate import read_results
 from keras_ecg_mae.models.build import ARCHITECTURES, build_autoencoder
 from keras_ecg_mae.models.published_weights import state_dict
 from keras_ecg_mae.reports.finished_run import read_finished_run
 from keras_ecg_mae.simulation.cohort import write_simulated_cohort
+from tests.commands import parse
+from tests.training.conftest import SMALLEST
 
 PIPELINES = Path(__file__).resolve().parent.parent / "pipelines"
 # In this order: ds1_mae_ds2 starts from what ds2 has pretrained, ds2_mae_ds1 from what ds1 has.
@@ -45,15 +45,6 @@ PRETRAINED_ON = {
 }
 
 
-def parse(*arguments: str) -> Config:
-    package_flags.define_flags()
-    for _, section in package_flags.sections():
-        for name, _ in package_flags.settings(section):
-            flags.FLAGS[name].unparse()
-    flags.FLAGS(["command", *arguments])
-    return package_flags.config_from_flags()
-
-
 def image_weights() -> dict[str, np.ndarray]:
     """Random weights as an autoencoder of images would have them: other patches, other positions."""
     model = build_autoencoder(ARCHITECTURES["tiny"], normalization="none", mask_ratio=0.75, normalize_target=False)
@@ -67,7 +58,7 @@ def image_weights() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working folder as a user has one, with a cohort of eight institutions and weights they brought."""
     folder = tmp_path_factory.mktemp("experiments")
     shutil.copytree(PIPELINES, folder / "pipelines")
@@ -75,8 +66,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "recordings", folder / "table.csv", patients=240, institutions=8, prevalence=0.4, seed=3
     )
     (folder / "runs" / "weights").mkdir(parents=True)
-    np.savez(folder / "runs" / "weights" / "image.npz", **image_weights())
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", SMALLEST)
+        np.savez(folder / "runs" / "weights" / "image.npz", **image_weights())
+        yield folder
 
 
 @pytest.mark.slow
@@ -86,12 +79,12 @@ def test_seven_flag_files_make_table_3_beside_the_papers(
     monkeypatch.chdir(folder)
     for dataset in ("dataset1", "dataset2"):
         settings = (f"--flagfile=pipelines/{dataset}.flags", "--recordings=recordings", "--labels=table.csv")
-        assert prepare.main(parse(*settings), []) == 0
+        assert prepare.main(parse(*settings)[0], []) == 0
     for name in EXPERIMENTS:
         bring = ["--finetune_encoder=runs/weights/image.npz"] if "imagenet" in name else []
         if name not in EXPORTED:
             bring.append(f"--stages={'pretrain,' if name in ('ds1', 'ds2') else ''}finetune,evaluate")
-        assert train.main(parse(f"--flagfile=pipelines/{name}.flags", *TINY, *bring), []) == 0
+        assert train.main(parse(f"--flagfile=pipelines/{name}.flags", *TINY, *bring)[0], []) == 0
     for name, (seen, run, also) in PRETRAINED_ON.items():
         notes = read_results(folder / "runs" / name / "evaluation").notes
         assert [f"ECGs of {also} (" in note for note in notes] == [True]
@@ -103,7 +96,7 @@ def test_seven_flag_files_make_table_3_beside_the_papers(
     capsys.readouterr()
     paper = pd.read_csv("pipelines/paper/table_3.csv", index_col=0)
     asked = ("--report_output=report", "--paper=pipelines/paper", "--fewer_labels=runs/ds1,runs/ds2_cnn")
-    assert report.main(parse(*asked), [f"runs/{name}" for name in paper.columns]) == 0
+    assert report.main(parse(*asked)[0], [f"runs/{name}" for name in paper.columns]) == 0
     ours = pd.read_csv("report/table_3.csv", index_col=0, header=None)
     # Columns and rows as in the paper's table, and a number where it has one.
     assert list(ours.loc["Model"]) == ["CNN", "ViT-Tiny", "ViT-Tiny", "CNN", "ViT-Tiny", "ViT-Tiny", "ViT-Tiny"]

@@ -15,16 +15,17 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from absl import flags as absl_flags
 
 from keras_ecg_mae import flags
 from keras_ecg_mae.config import Config, Section
+from keras_ecg_mae.models.build import ARCHITECTURES
+from tests.commands import parse, program
+from tests.training.conftest import SMALLEST
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODEL_SERVER = REPOSITORY / "tests" / "serving" / "model_server.py"
@@ -338,13 +339,13 @@ class Place:
         assert commands
         for _, module, *given in commands:
             flagged = sum(1 for _ in takewhile(lambda word: word.startswith("--") and word != "--", given))
-            config, rest = parse([*given[:flagged], *more.split(), *given[flagged:]])
-            program = import_module(module + (".__main__" if module.endswith("inspect") else ""))
+            config, rest = parse(*given[:flagged], *more.split(), *given[flagged:])
+            command = module.removeprefix("keras_ecg_mae.")
             output = io.StringIO()
             with redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
                 patch.setattr(sys, "stdin", io.StringIO(entered))
-                watch(patch, config, self.read.setdefault(module.removeprefix("keras_ecg_mae."), set()))
-                assert program.main(config, rest) == 0, (module, given)
+                watch(patch, config, self.read.setdefault(command, set()))
+                assert program(command).main(config, rest) == 0, (module, given)
             _, _, following = output.getvalue().partition("\nNext:\n")
             for line in map(str.strip, following.splitlines()):
                 if not line.startswith("tensorboard "):
@@ -377,16 +378,6 @@ def watch(patch: pytest.MonkeyPatch, config: Config, read: set[str]) -> None:
     patch.setattr(Section, "__getattribute__", noted)
 
 
-def parse(command: list[str]) -> tuple[Config, list[str]]:
-    """As absl reads a command line: settings, and what is left."""
-    flags.define_flags()
-    for _, section in flags.sections():
-        for name, _ in flags.settings(section):
-            absl_flags.FLAGS[name].unparse()
-    rest = absl_flags.FLAGS(["command", *command])[1:]
-    return flags.config_from_flags(), rest
-
-
 def filled(command: str, fill: dict[str, str]) -> str:
     """A command line with values for its placeholders, those of `fill` before those of `FILL`."""
     for placeholder, value in [*fill.items(), *FILL.items()]:
@@ -401,6 +392,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     shutil.copytree(REPOSITORY / "pipelines", place.folder / "pipelines")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place.folder)
+        patch.setitem(ARCHITECTURES, "tiny", SMALLEST)
         for entry in DEMO:
             place.enter(entry, {})
         table = pd.read_csv(TABLE)  # and a table as docs/physionet.md describes it
@@ -440,12 +432,11 @@ def test_the_python_of_the_readme_runs(place: Place) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_what_the_command_reads(command: str, place: Place) -> None:
     """After the others: what they have typed has read it."""
-    program = import_module(f"keras_ecg_mae.{command}" + (".__main__" if command == "inspect" else ""))
     shown_settings = {
         f"{name}.{item.name}"
         for name, section in flags.sections()
         for _, item in flags.settings(section)
-        if name in program.SHOWN or f"{name}.{item.name}" in program.SHOWN
+        if name in program(command).SHOWN or f"{name}.{item.name}" in program(command).SHOWN
     }
     assert place.read[command] - shown_settings == set()
     if command not in (
