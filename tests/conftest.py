@@ -1,7 +1,11 @@
 """Fixtures that every room's tests share."""
 
 import csv
+import ctypes
+import gc
 import os
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +35,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: of two processes that share the files, neither then waits for the other's last."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """After each file its models are freed, and what the C library keeps for later goes back to the system."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+PEAKS: list[int] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Notes the most memory that this process, and the largest of those it has started, have had, in MB."""
+    peaks = [resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    PEAKS.extend(peaks)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peaks"] = peaks
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    PEAKS.extend(getattr(node, "workeroutput", {}).get("peaks", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.line(f"largest test process: {max(PEAKS, default=0):,} MB")
 
 
 @pytest.fixture(scope="session")

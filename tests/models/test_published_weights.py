@@ -251,6 +251,11 @@ def large_tensors(large: MaskedAutoencoder) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+def test_vit_large_has_the_published_number_of_weights(large: MaskedAutoencoder) -> None:
+    assert (large.encoder.count_params(), large.decoder.count_params()) == (302_569_472, 25_873_658)
+
+
+@pytest.mark.slow
 def test_vit_large_with_a_missing_an_extra_and_a_misshapen_tensor_is_refused(
     tmp_path: Path, large: MaskedAutoencoder, large_tensors: dict[str, np.ndarray]
 ) -> None:

@@ -32,9 +32,9 @@ def oracle(path: str, dimensions: int, depth: int, layer_decay: float) -> tuple[
     return dimensions > 1 and "class_token" not in path, layer_decay ** (depth + 1 - level)
 
 
-@pytest.mark.slow
 def test_every_weight_of_vit_large_has_the_rule_of_the_recipe() -> None:
-    model = classifier(ARCHITECTURES["large"].encoder)
+    assert NARROW_LARGE.depth == ARCHITECTURES["large"].encoder.depth
+    model = classifier()
     rules = weight_rules(model, 0.75)
     assert len(rules) == len(model.trainable_variables) == 3 + 24 * 12 + 4
     for rule, weight in zip(rules, model.trainable_variables, strict=True):
