@@ -44,7 +44,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
 
         while not place.exists():
             assert process.poll() is None
-        with Client(scheduler_file=str(place)) as client:
+        with Client(scheduler_file=str(place)) as client:  # type: ignore[no-untyped-call]
             client.wait_for_workers(2, timeout=120)
             address: str = client.scheduler.address
         yield address
