@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "report", "export", "predict")
+COMMANDS = ("simulate", "inspect", "prepare", "train", "evaluate", "report", "export", "predict", "label_efficiency")
 
 
 def main() -> None:
