@@ -26,7 +26,7 @@ from keras_ecg_mae.files import (
 
 KEPT = 3
 LAST = "last.json"
-TENSORFLOW = ".".join(tf.__version__.split(".")[:2])  # another release's sums are other ones, in their last digits
+TENSORFLOW = ".".join(tf.__version__.split(".")[:2])  # that another release sums to the same bits is not known
 
 
 class Checkpoints:
