@@ -233,7 +233,6 @@ OTHERS = (
     Known("python -m keras_ecg_mae.label_efficiency", "names the command in a sentence"),
     Known("python -m keras_ecg_mae.flags >*", "tests/test_flags.py compares what it makes"),
     Known("python -m keras_ecg_mae.COMMAND", "stands for the others"),
-    Known("python benchmarks/*.py*", "measures for minutes to hours: a benchmark is no test"),
     Known("python pipelines/tfx_pipeline.py *", "needs TFX, in an environment of its own: `make tfx`"),
     *(
         Known(f"make {target}", "CI runs it")

@@ -9,7 +9,6 @@ from dataclasses import astuple
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_ecg_mae.training.weight_rules import WeightRule
@@ -94,28 +93,13 @@ class AdamW(keras.optimizers.Adam):
         rule, momentum, velocity = self.rules[index], self._momentums[index], self._velocities[index]
         rate = learning_rate * rule.rate_scale
         step = ops.cast(self.iterations + 1, "float32")
+        self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
+        self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
+        root = ops.sqrt(velocity / _bias_correction(self.beta_2, step))
+        change = rate / _bias_correction(self.beta_1, step) * momentum / (root + self.epsilon)
         if rule.decays:
-            self.assign(variable, variable * (1 - rate * self.decay))
-        # TensorFlow's one operation for Adam adds epsilon before the correction of the second moment, and makes both
-        # corrections itself: told that they are made, with epsilon and rate multiplied by its root, it is algorithm 2.
-        root = ops.sqrt(_bias_correction(self.beta_2, step))
-        tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(momentum),
-            v=_handle(velocity),
-            beta1_power=0.0,
-            beta2_power=0.0,
-            lr=rate * root / _bias_correction(self.beta_1, step),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon * root,
-            grad=gradient,
-        )
-
-
-def _handle(variable: Any) -> Any:
-    """Of the device that an optimizer's step is on, where there are several."""
-    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
+            change += rate * self.decay * variable
+        self.assign_sub(variable, change)
 
 
 @keras.saving.register_keras_serializable(package="keras_ecg_mae")
