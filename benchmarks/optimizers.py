@@ -1,6 +1,6 @@
 """AdamW against Muon: how many steps and seconds pretraining takes to reach half of the variance.
 
-    python benchmarks/optimizers.py
+    python -m benchmarks.optimizers
 
 Pretrains the autoencoder of pipelines/demo.flags on the demo's cohort, below runs/optimizers. Each optimizer tries its
 peak rates with seed 0; the one with the lowest validation error at the end is trained with the other seeds too. Steps,
@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 
 import matplotlib
-from commands import metrics, run, say, table
+from benchmarks.commands import metrics, run, say, table
 
 FOLDER = Path("runs/optimizers")
 RATES = {"adamw": (5e-4, 1e-3), "muon": (2e-3, 3e-3)}
