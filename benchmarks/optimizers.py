@@ -15,6 +15,7 @@ import statistics
 from pathlib import Path
 
 import matplotlib
+
 from benchmarks.commands import metrics, run, say, table
 
 FOLDER = Path("runs/optimizers")
