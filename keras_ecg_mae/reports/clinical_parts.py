@@ -1,6 +1,7 @@
 """The parts of a report on each run's evaluation: tables of `clinical`, and figures with what they show in words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from keras_ecg_mae.evaluation.calibration import (
     BAND_PATIENTS,
@@ -50,7 +51,12 @@ def _part(number: int, column: Column, subgroups: Sequence[str]) -> Part:
     pools = [each for each in groups if _pooled(each) and not each.sample.missing]
     across = summaries(column, groups)
     caption = f"Discrimination, calibration and overall accuracy on test ECGs. {column.name}"
-    tables = [measures_table(f"clinical_{number}", caption, groups, across, results.confidence)]
+    table = measures_table(f"clinical_{number}", caption, groups, across, results.confidence)
+    if pools:
+        errors = "; ".join(f"{pool.name} {expected_calibration_error(pool.sample):.3f}" for pool in pools)
+        note = f"Expected calibration error over ten bins, which depends on the bins: {errors}."
+        table = replace(table, notes=(*table.notes, note))
+    tables = [table]
     if parts:
         caption = f"By subgroup, all test ECGs. {column.name}"
         tables.append(measures_table(f"subgroups_{number}", caption, parts, {}, results.confidence))
@@ -61,9 +67,7 @@ def _part(number: int, column: Column, subgroups: Sequence[str]) -> Part:
     # The paper's question is how a model does elsewhere.
     tables += [prevalence_table(f"per_thousand_{number}", column, pools[-1])] if pools else []
     pictures = _pictures(number, column, groups, parts, pools, curves) if pools else []
-    errors = "; ".join(f"{pool.name} {expected_calibration_error(pool.sample):.3f}" for pool in pools)
-    remarks = (f"Expected calibration error over ten bins, which depends on the bins: {errors}.",) if pools else ()
-    return Part(f"Evaluation: {column.name}", remarks, tuple(tables), tuple(pictures))
+    return Part(f"Evaluation: {column.name}", (), tuple(tables), tuple(pictures))
 
 
 def _net_benefit_table(number: int, column: Column, curves: Sequence[tuple[str, Sequence[NetBenefit]]]) -> Table:
