@@ -1,7 +1,6 @@
 """Whether there are enough cases for a measure: the criteria of Riley et al., Statistics in Medicine 40 (2021) 4230."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,22 +45,11 @@ def needed_for(sample: Sample, area: float | None) -> Needed:
 
 
 def _for_auroc(area: float, prevalence: float) -> int:
-    """Smallest number at which the standard error of Newcombe, Statistics in Medicine 25 (2006), is small enough."""
-    wanted = (AUROC_WIDTH / (2 * _Z)) ** 2
+    """Smallest number at which the standard error of Newcombe, Statistics in Medicine 25 (2006), is small enough.
 
-    def variance(number: float) -> float:
-        spread = (1 - area) / (2 - area) + area / (1 + area)
-        return area * (1 - area) * (1 + (number / 2 - 1) * spread) / (number**2 * prevalence * (1 - prevalence))
-
-    return _smallest(lambda number: variance(number) <= wanted)
-
-
-def _smallest(enough: Callable[[int], bool]) -> int:
-    high = 2
-    while not enough(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    Its square is the wanted one where `number**2 = linear * number + constant`.
+    """
+    spread = (1 - area) / (2 - area) + area / (1 + area)
+    scale = area * (1 - area) / (prevalence * (1 - prevalence) * (AUROC_WIDTH / (2 * _Z)) ** 2)
+    linear, constant = scale * spread / 2, scale * (1 - spread)
+    return math.ceil(linear / 2 + math.sqrt(linear**2 / 4 + constant))

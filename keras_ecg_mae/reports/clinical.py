@@ -82,9 +82,6 @@ def measured_subgroups(column: Column, names: Sequence[str]) -> list[Measured]:
     rows, found = column.run.test, []
     for name in names:
         if name not in rows:
-            # Predictions of before these columns were kept have none of them.
-            if name in ("sex", "age"):
-                continue
             kept = [each for each in rows.columns if each not in ("record_id", "patient_key", "label", "probability")]
             raise RunError(f"{column.run.folder}: Expected --subgroups among {', '.join(kept)}. Received {name!r}.")
         values = rows[name].astype(str)

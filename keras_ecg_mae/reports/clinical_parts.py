@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from keras_ecg_mae.evaluation.across import Summary
 from keras_ecg_mae.evaluation.calibration import (
     BAND_PATIENTS,
     CURVE_PATIENTS,
@@ -66,7 +67,7 @@ def _part(number: int, column: Column, subgroups: Sequence[str]) -> Part:
     tables.append(threshold_table(f"threshold_{number}", column, groups))
     # The paper's question is how a model does elsewhere.
     tables += [prevalence_table(f"per_thousand_{number}", column, pools[-1])] if pools else []
-    pictures = _pictures(number, column, groups, parts, pools, curves) if pools else []
+    pictures = _pictures(number, column, groups, parts, pools, across, curves) if pools else []
     return Part(f"Evaluation: {column.name}", (), tuple(tables), tuple(pictures))
 
 
@@ -93,6 +94,7 @@ def _pictures(
     groups: Sequence[Measured],
     parts: Sequence[Measured],
     pools: Sequence[Measured],
+    across: dict[str, dict[str, Summary]],
     curves: Sequence[tuple[str, Sequence[NetBenefit]]],
 ) -> list[Picture]:
     results, pool = column.run.results, pools[-1]
@@ -134,7 +136,7 @@ def _pictures(
             outcomes_figure([(each.name, each.sample) for each in pools], results.threshold),
             f"Histograms of the predicted probabilities of {positive:,} positive and of the negative ECGs.",
         ),
-        _forest(number, column, groups, parts),
+        _forest(number, groups, parts, across),
         Picture(
             f"prevalence_{number}",
             f"PPV and NPV by share of positives, with the accuracy of {pool.name}; dots: each institution's own share",
@@ -152,8 +154,9 @@ def _pooled(each: Measured) -> bool:
     return each.group is not None and each.group.pooled
 
 
-def _forest(number: int, column: Column, groups: Sequence[Measured], parts: Sequence[Measured]) -> Picture:
-    across = summaries(column, groups)
+def _forest(
+    number: int, groups: Sequence[Measured], parts: Sequence[Measured], across: dict[str, dict[str, Summary]]
+) -> Picture:
     panels = []
     for measure, right in (("AUROC", None), ("O:E", 1.0), ("Slope", 1.0)):
         rows = []

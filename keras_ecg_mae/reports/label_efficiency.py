@@ -1,6 +1,5 @@
 """The report on AUROC against the number of labels: means over seeds, and paired differences between arms."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from scipy.stats import t as student_t
 
 from keras_ecg_mae import __version__
 from keras_ecg_mae.errors import RunError
-from keras_ecg_mae.evaluation.figures import COLORS
+from keras_ecg_mae.evaluation.figures import COLORS, png
 from keras_ecg_mae.pages.tables import NOTHING, Row, Table
 from keras_ecg_mae.reports.document import Document, Part, Picture
 from keras_ecg_mae.reports.finished_run import FinishedRun
@@ -116,7 +115,12 @@ def label_efficiency_report(trials: Sequence[Trial]) -> Document:
         ),
     )
     picture = Picture("label_efficiency", f"{means.caption}; a dot a seed", label_efficiency_figure(trials))
-    remarks = tuple(_sentence(trials, *pair, fraction) for fraction in _fractions(trials) for pair in _pairs(trials))
+    remarks = tuple(
+        _sentence(trials, *pair, fraction)
+        for fraction in _fractions(trials)
+        for pair in _pairs(trials)
+        if len(_gaps(trials, *pair, fraction))
+    )
     part = Part("AUROC against the number of labels", remarks, (means, differences) if rows else (means,), (picture,))
     return Document("Label efficiency", f"Made by keras_ecg_mae {__version__}.", (part,), (runs,))
 
@@ -140,9 +144,7 @@ def label_efficiency_figure(trials: Sequence[Trial]) -> bytes:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
+    return png(figure)
 
 
 def _arms(trials: Sequence[Trial]) -> list[str]:

@@ -89,7 +89,7 @@ def make_report(
         pictures, errors = _pictures(columns, CAPTIONS), reconstruction_tables(columns)
         if pictures or errors:
             parts.append(Part("Reconstructions", tables=errors, pictures=tuple(pictures)))
-        parts.append(Part("TRIPOD+AI", tables=(tripod_table(columns, study),)))
+        parts.append(Part("TRIPOD+AI", tables=(tripod_table(columns, study, bool(cohorts)),)))
         parts.append(Part("Sources", tables=(sources_table(columns),)))
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     title = f"Report: detection of {runs[0].trained.label}" if runs else "Report: cohorts"

@@ -70,6 +70,8 @@ ITEMS = (
     ("27b", "Users' part and expertise", "users"),
     ("27c", "Next steps", "next_steps"),
 )
+# What a report says that has the tables of datasets too.
+_COHORT_ANSWERS = {"20b": "The parts on cohorts, and the supplementary tables."}
 FIELDS = tuple(field for _, _, field in ITEMS if field)
 
 
@@ -92,9 +94,12 @@ def read_study(path: Path) -> dict[str, str]:
     return study
 
 
-def tripod_table(columns: Sequence[Column], study: Mapping[str, str]) -> Table:
-    """A row an item: a person's answer first, then what the package knows; `TO_WRITE` where there is neither."""
-    known = _known(columns)
+def tripod_table(columns: Sequence[Column], study: Mapping[str, str], cohorts: bool) -> Table:
+    """A row an item: a person's answer first, then what the package knows; `TO_WRITE` where there is neither.
+
+    `cohorts` says whether the report has the tables of datasets.
+    """
+    known = _known(columns) | (_COHORT_ANSWERS if cohorts else {})
     rows = []
     for item, asks, field in ITEMS:
         answers = [text for text in (study.get(field, ""), known.get(item, "")) if text]
@@ -127,8 +132,8 @@ def _known(columns: Sequence[Column]) -> dict[str, str]:
     notes = list(dict.fromkeys(note for run in runs for note in run.results.notes))
     revisions = sorted({made.git_revision for run in runs if (made := run.evaluated) and made.git_revision})
     return {
-        "5a": f"Datasets: {', '.join(sorted({run.dataset.folder for run in runs}))}. Cohort tables: above.",
-        "7": "The part Cohorts; rejected.csv of each dataset names each recording left out, and why.",
+        "5a": f"Datasets: {', '.join(sorted({run.dataset.folder for run in runs}))}.",
+        "7": "rejected.csv of each dataset names each recording left out, and why.",
         "8a": f"A positive label: {runs[0].trained.label}.",
         "9a": "12 leads of the ECG, and nothing else.",
         "9b": "10 s of leads I, II, III, aVR, aVL, aVF and V1 to V6 at 500 Hz, in mV.",
@@ -145,7 +150,6 @@ def _known(columns: Sequence[Column]) -> dict[str, str]:
         "13": "No method for class imbalance.",
         "15": f"A probability. Threshold {'; '.join(rules)}.",
         "18f": f"Revision {', '.join(revisions)}, Apache-2.0." if revisions else "Apache-2.0.",
-        "20b": "The supplementary tables.",
         "21": " ".join(counts),
         "22": "The SavedModel that the stage export leaves, with its model card.",
         "23a": "The tables and figures of each run: by institution, pool and subgroup.",
