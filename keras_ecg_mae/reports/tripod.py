@@ -95,10 +95,7 @@ def read_study(path: Path) -> dict[str, str]:
 
 
 def tripod_table(columns: Sequence[Column], study: Mapping[str, str], cohorts: bool) -> Table:
-    """A row an item: a person's answer first, then what the package knows; `TO_WRITE` where there is neither.
-
-    `cohorts` says whether the report has the tables of datasets.
-    """
+    """A row an item: a person's answer, then what the package knows. `cohorts`: the report has their tables."""
     known = _known(columns) | (_COHORT_ANSWERS if cohorts else {})
     rows = []
     for item, asks, field in ITEMS:
